@@ -1,0 +1,63 @@
+# Every command of users and developers in one place; `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
+SOURCES := src tests test_router.py benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format coverage lock clean install
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## route six example tasks and answer some of them with a real model, here
+	@$(BIN)/llm-router demo
+
+test: $(VENV)/.dev ## run the whole test suite
+	$(BIN)/python -m pytest
+
+install: $(VENV)/.dev ## install everything, CrewAI and the tools of the tests included
+
+check: $(VENV)/.dev ## lint, types and import rules
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## put the sources into the house style
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+coverage: $(VENV)/.dev ## run the tests and report which lines they reach
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html
+
+lock: ## write the hash-pinned requirement locks again (needs uv)
+	uv pip compile $(LOCK_FLAGS) pyproject.toml -o requirements/core.txt
+	uv pip compile $(LOCK_FLAGS) --extra local pyproject.toml requirements/build.in -o requirements/demo.txt
+	uv pip compile $(LOCK_FLAGS) --extra dev pyproject.toml -o requirements/dev.txt
+
+clean: ## remove what the commands above made
+	rm -rf $(VENV) build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1)"; \
+	       echo "hint: make demo PYTHON=python3.12"; exit 1; }
+	@echo "creating $(VENV) with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "error: cannot create a virtual environment"; \
+	       echo "hint: on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+
+$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
+	@echo "installing the router and the embedded engine into $(VENV)"
+	@$(PIP) install --progress-bar on --require-hashes -r requirements/demo.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	@echo "installing everything, CrewAI included, into $(VENV) (about 1 GB)"
+	@$(PIP) install --progress-bar on --require-hashes -r requirements/dev.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.demo

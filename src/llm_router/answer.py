@@ -1,0 +1,166 @@
+"""The words for what came back: pieces of a stream, the whole answer, and every attempt on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from llm_router.decision import Decision
+from llm_router.errors import ProviderError
+from llm_router.request import Json, JsonObject, ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One piece of a streamed answer. ``thinking`` is kept apart from ``text`` for every model."""
+
+    text: str = ""
+    thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[Json, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not (self.text or self.thinking or self.tool_calls)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the server counted. None where it did not say. ``load_s`` includes queueing for the load."""
+
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    load_s: float | None = None
+    prefill_s: float | None = None
+    decode_s: float | None = None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        if not self.output_tokens or not self.decode_s:
+            return None
+        return self.output_tokens / self.decode_s
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The last piece of a stream. ``model`` is the name the server gave itself."""
+
+    model: str
+    done_reason: str
+    usage: Usage = field(default_factory=Usage)
+
+
+Chunk: TypeAlias = Delta | Final
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One model tried: how long it took and, where it failed, the error."""
+
+    model: str
+    host: str
+    elapsed_s: float
+    error: ProviderError | None = None
+
+    def as_json(self) -> JsonObject:
+        return {
+            "model": self.model,
+            "host": self.host,
+            "ok": self.error is None,
+            "elapsed_s": round(self.elapsed_s, 3),
+            "error": None if self.error is None else {"code": self.error.code, "message": str(self.error)},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the caller gets. ``model`` is the one that really answered; ``attempts`` ends with it."""
+
+    text: str
+    decision: Decision
+    model: str
+    host: str
+    attempts: tuple[Attempt, ...]
+    thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[Json, ...] = ()
+    done_reason: str = "stop"
+    usage: Usage = field(default_factory=Usage)
+    warnings: tuple[str, ...] = ()
+    first_token_s: float | None = None
+    elapsed_s: float = 0.0
+
+    def as_json(self) -> JsonObject:
+        """The decision's shape and, beside it, the answer (docs/reference/decision.md)."""
+        usage = self.usage
+        return {
+            **self.decision.as_json(),
+            "answer_model": self.model,
+            "answer_host": self.host,
+            "result": self.text,
+            "thinking": self.thinking or None,
+            "tool_calls": [{"name": c.name, "arguments": c.arguments, "id": c.id} for c in self.tool_calls],
+            "done_reason": self.done_reason,
+            "attempts": [attempt.as_json() for attempt in self.attempts],
+            "usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "output_tokens": usage.output_tokens,
+                "load_s": _round(usage.load_s),
+                "prefill_s": _round(usage.prefill_s),
+                "decode_s": _round(usage.decode_s),
+            },
+            "first_token_s": _round(self.first_token_s),
+            "elapsed_s": round(self.elapsed_s, 3),
+            "warnings": [*self.decision.warnings, *self.warnings],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector per input, in order."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    model: str
+    prompt_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingAnswer:
+    """What ``Router.embed`` gives: the vectors and how they came about."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    decision: Decision
+    model: str
+    host: str
+    attempts: tuple[Attempt, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """First event of ``Router.stream``: the decision, before any model is asked."""
+
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """An attempt failed before its first byte and the next model of the chain is asked."""
+
+    failed: Attempt
+    next_model: str
+    next_host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Last event of ``Router.stream``: the whole answer."""
+
+    answer: Answer
+
+
+StreamEvent: TypeAlias = Decided | Switched | Delta | Finished
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -1,0 +1,283 @@
+"""From the bodies of other APIs to a ``RouteRequest``: OpenAI and Ollama, chat, completion and embedding.
+
+Bodies are read leniently where the APIs are lenient (unknown fields, missing optional ones, numbers as
+floats) and strictly where a mistake would change the answer. Which API a body belongs to is told by its
+path where there is one, else by its own fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from llm_router.errors import InvalidRequest
+from llm_router.request import ApiKind, Image, Json, JsonObject, Message, Role, RouteRequest, Tool, ToolCall
+
+Api = Literal["openai", "ollama"]
+
+_ROLES: Mapping[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+
+_OPENAI_OPTIONS: Mapping[str, str] = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "seed": "seed",
+    "stop": "stop",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+    "max_tokens": "num_predict",
+    "max_completion_tokens": "num_predict",
+}
+"""OpenAI's top-level parameters live under ``options`` in Ollama, under these names."""
+
+
+class _Function(msgspec.Struct):
+    name: str = ""
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function
+    id: str | None = None
+
+
+class _Tool(msgspec.Struct):
+    function: _Function | None = None
+    name: str | None = None
+
+
+class _ImageUrl(msgspec.Struct):
+    url: str
+
+
+class _Part(msgspec.Struct):
+    type: str = "text"
+    text: str | None = None
+    image_url: _ImageUrl | str | None = None
+
+
+class _Message(msgspec.Struct):
+    role: str = "user"
+    content: str | list[_Part] | None = None
+    images: list[str] | None = None
+    tool_calls: list[_ToolCall] | None = None
+    tool_call_id: str | None = None
+    tool_name: str | None = None
+    name: str | None = None
+
+
+class _JsonSchema(msgspec.Struct):
+    schema: dict[str, Any] | None = None
+
+
+class _ResponseFormat(msgspec.Struct):
+    type: str = "text"
+    json_schema: _JsonSchema | None = None
+
+
+class _Body(msgspec.Struct):
+    """Every field of either API that a decision or an answer depends on."""
+
+    model: str | None = None
+    messages: list[_Message] | None = None
+    prompt: str | list[str] | None = None
+    input: str | list[str | int | list[int]] | None = None
+    system: str | None = None
+    suffix: str | None = None
+    images: list[str] | None = None
+    tools: list[_Tool] | None = None
+    functions: list[_Function] | None = None
+    response_format: _ResponseFormat | None = None
+    format: str | dict[str, Any] | None = None
+    options: dict[str, Any] | None = None
+    think: bool | str | None = None
+    reasoning_effort: str | None = None
+    raw: bool | None = None
+    dimensions: int | None = None
+    user: str | None = None
+    session_id: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+
+
+_decoder = msgspec.json.Decoder(_Body)
+
+
+def request_from_json(data: bytes | str) -> RouteRequest:
+    """One OpenAI or Ollama request body as JSON text → RouteRequest.
+
+    Raises InvalidRequest that names the field which is wrong.
+    """
+    try:
+        return _request(_decoder.decode(data))
+    except msgspec.ValidationError as error:
+        raise _wrong_field(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest("the body is not JSON", why=str(error)) from error
+    except RecursionError as error:
+        raise InvalidRequest("the body is nested too deeply", why="no request needs that") from error
+
+
+def request_from_body(body: JsonObject) -> RouteRequest:
+    """The same for a body that is already parsed."""
+    try:
+        return _request(msgspec.convert(body, _Body))
+    except msgspec.ValidationError as error:
+        raise _wrong_field(error) from error
+
+
+def _wrong_field(error: msgspec.ValidationError) -> InvalidRequest:
+    message, _, where = str(error).partition(" - at ")
+    field = where.strip("`").removeprefix("$.") or "the body"
+    return InvalidRequest(f"cannot read {field}", why=message.replace("`", "'"))
+
+
+def _request(body: _Body) -> RouteRequest:
+    if body.input is not None:
+        return _embedding(body, body.input)
+    if body.messages is None and body.prompt is None:
+        raise InvalidRequest(
+            "the body asks nothing",
+            why="it has none of messages, prompt and input",
+            hint="see docs/guides/route-many.md",
+        )
+    kind = ApiKind.CHAT if body.messages is not None else ApiKind.GENERATE
+    messages = _chat_messages(body.messages) if body.messages is not None else _prompt_messages(body)
+    return RouteRequest(
+        messages=messages,
+        kind=kind,
+        tools=_tools(body),
+        response_format=_response_format(body),
+        model=body.model,
+        options=_options(body),
+        think=body.think if body.think is not None else _think(body.reasoning_effort),
+        suffix=body.suffix,
+        raw=bool(body.raw),
+        session_id=body.session_id or body.user,
+    )
+
+
+def _embedding(body: _Body, value: str | Sequence[Any]) -> RouteRequest:
+    items = [value] if isinstance(value, str) else list(value)
+    texts = [item for item in items if isinstance(item, str)]
+    if len(texts) < len(items):
+        raise InvalidRequest(
+            "cannot embed token numbers",
+            why="they belong to one model's vocabulary and the router chooses the model",
+            hint="send the text itself as input",
+        )
+    return RouteRequest(
+        kind=ApiKind.EMBEDDING,
+        inputs=tuple(texts),
+        model=body.model,
+        options=dict(body.options or {}),
+        dimensions=body.dimensions,
+        session_id=body.session_id or body.user,
+    )
+
+
+def _chat_messages(messages: Sequence[_Message]) -> tuple[Message, ...]:
+    if not messages:
+        raise InvalidRequest("the conversation is empty", why="messages has no entry")
+    return tuple(_message(message, index) for index, message in enumerate(messages))
+
+
+def _message(message: _Message, index: int) -> Message:
+    role = _ROLES.get(message.role)
+    if role is None:
+        raise InvalidRequest(
+            f"cannot read messages[{index}].role",
+            why=f"{message.role!r} is not a role",
+            hint="roles are system, user, assistant and tool",
+        )
+    text, images = _content(message)
+    return Message(
+        role=role,
+        text=text,
+        images=images,
+        tool_calls=tuple(_tool_call(call) for call in message.tool_calls or ()),
+        tool_name=message.tool_name or (message.name or "" if role == "tool" else ""),
+        tool_call_id=message.tool_call_id or "",
+    )
+
+
+def _content(message: _Message) -> tuple[str, tuple[Image, ...]]:
+    images = [Image.from_base64(item) for item in message.images or ()]
+    if message.content is None or isinstance(message.content, str):
+        return message.content or "", tuple(images)
+    texts = []
+    for part in message.content:
+        if part.image_url is not None:
+            url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
+            images.append(Image.from_base64(url))
+        elif part.text is not None:
+            texts.append(part.text)
+    return "\n".join(texts), tuple(images)
+
+
+def _prompt_messages(body: _Body) -> tuple[Message, ...]:
+    prompt = body.prompt if isinstance(body.prompt, str) else "\n".join(body.prompt or ())
+    images = tuple(Image.from_base64(item) for item in body.images or ())
+    system = (Message("system", body.system),) if body.system else ()
+    return (*system, Message("user", prompt, images))
+
+
+def _tool_call(call: _ToolCall) -> ToolCall:
+    arguments = call.function.arguments
+    if isinstance(arguments, str):
+        try:
+            parsed = msgspec.json.decode(arguments or "{}")
+        except msgspec.DecodeError as error:
+            raise InvalidRequest(
+                f"cannot read the arguments of the tool call {call.function.name!r}", why=str(error)
+            ) from error
+        arguments = parsed if isinstance(parsed, dict) else {"value": parsed}
+    return ToolCall(call.function.name, arguments or {}, call.id or "")
+
+
+def _tools(body: _Body) -> tuple[Tool, ...]:
+    functions = [tool.function or _Function(name=tool.name or "") for tool in body.tools or ()]
+    functions += body.functions or []
+    return tuple(Tool(f.name, f.description or "", f.parameters or {}) for f in functions)
+
+
+def _response_format(body: _Body) -> Literal["json"] | JsonObject | None:
+    wanted = body.response_format
+    if wanted is not None:
+        if wanted.type == "json_schema" and wanted.json_schema is not None:
+            return wanted.json_schema.schema or "json"
+        return "json" if wanted.type == "json_object" else None
+    if isinstance(body.format, dict):
+        return body.format
+    return "json" if body.format == "json" else None
+
+
+def _options(body: _Body) -> dict[str, Json]:
+    options: dict[str, Json] = dict(body.options or {})
+    for theirs, ours in _OPENAI_OPTIONS.items():
+        value = getattr(body, theirs)
+        if value is not None:
+            options[ours] = [value] if theirs == "stop" and isinstance(value, str) else value
+    return options
+
+
+def _think(effort: str | None) -> bool | str | None:
+    if effort is None:
+        return None
+    return False if effort in ("none", "minimal") else effort

@@ -1,0 +1,32 @@
+"""What an answer does not say about itself: was the prompt cut, did another model answer, is it empty."""
+
+from __future__ import annotations
+
+from llm_router.answer import Final
+from llm_router.names import same_model
+from llm_router.tokens import TokenEstimate
+
+MIN_TOKENS_TO_JUDGE = 200
+"""Below this an estimate says too little about what the server should have counted."""
+
+
+def truncation(estimate: TokenEstimate, final: Final, num_ctx: int | None) -> str | None:
+    """A sentence where the server read clearly less than was sent.
+
+    Ollama answers an over-long prompt with status 200 and about half a context of it, and the only trace is
+    ``prompt_eval_count``. Judged is the lower bound of the estimate, so a doubtful case stays silent.
+    """
+    counted = final.usage.prompt_tokens
+    if counted is None or estimate.low < MIN_TOKENS_TO_JUDGE or counted >= estimate.low * 0.9:
+        return None
+    told = f"the server read {counted:,} tokens of about {estimate.tokens:,}"
+    if num_ctx and estimate.tokens > num_ctx * 0.9:
+        return f"truncated: {told}; its context is {num_ctx:,}"
+    return f"truncated: {told}"
+
+
+def other_model(asked: str, final: Final) -> str | None:
+    """A sentence where the server names another model than the one that was asked."""
+    if not final.model or same_model(asked, final.model):
+        return None
+    return f"{final.model} answered although {asked} was asked"

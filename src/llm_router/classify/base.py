@@ -1,0 +1,56 @@
+"""The seam for classifier stages: one method, values in, a ``Verdict`` out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from llm_router.decision import Evidence, StageName
+from llm_router.request import RouteRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one stage has to say.
+
+    A stage that is sure gives ``probabilities`` (they sum to 1 over the allowed categories). A stage that
+    only knows what is possible gives ``allowed``, which binds the stages after it. A stage with nothing to
+    say gives neither; ``note`` then says why.
+    """
+
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    allowed: frozenset[str] | None = None
+    evidence: tuple[Evidence, ...] = ()
+    note: str = ""
+
+    @property
+    def category(self) -> str | None:
+        """The most probable category; ties go to the first name, so that answers are stable."""
+        if not self.probabilities:
+            return None
+        return max(sorted(self.probabilities), key=lambda name: self.probabilities[name])
+
+    @property
+    def confidence(self) -> float:
+        return max(self.probabilities.values(), default=0.0)
+
+
+class Stage(Protocol):
+    """One step of the cascade."""
+
+    name: StageName
+
+    def prepare(self) -> None:
+        """Loads what the first task would otherwise wait for. Called before each task, so cheap when done."""
+        ...
+
+    async def classify(
+        self, request: RouteRequest, allowed: frozenset[str], before: Mapping[str, float]
+    ) -> Verdict:
+        """Judges ``request`` among the ``allowed`` categories.
+
+        ``before`` holds the probabilities of the stages so far (empty where none had any). Never raises for
+        something that went wrong inside: a stage that cannot work says so in ``Verdict.note``.
+        """
+        ...

@@ -1,0 +1,152 @@
+"""Stage 1, hard evidence: what the request carries decides, or says which categories are possible at all.
+
+Nothing here reads for keywords; that traps every router that tries (``api`` is inside "capital", and word
+boundaries do not exist in Korean).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from llm_router.classify.base import Verdict
+from llm_router.decision import Evidence, StageName
+from llm_router.fleet.fleet import Fleet
+from llm_router.request import ApiKind, RouteRequest
+
+SURE = 0.97
+"""Confidence of a rule. Not 1: a request with tools attached may still only say thanks."""
+
+HANGUL_SHARE = 0.5
+"""Share of Hangul among the letters of a task from which it counts as Korean."""
+
+_LETTERS = re.compile(r"[^\W\d_]")
+_HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")
+_CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_SAMPLE_CHARACTERS: Final = 4000
+
+
+class Rules:
+    """Reads only evidence that cannot be mistaken; everything else is left to the next stage.
+
+    Which categories an evidence belongs to is the fleet's data: ``requires.capability`` for images, tools
+    and embedding calls, ``requires.language`` and ``requires.min_context_tokens`` for the other two.
+    """
+
+    name: StageName = "rules"
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._needing = fleet.categories_needing
+        self._long = [
+            (category.requires.min_context_tokens, name)
+            for name, category in fleet.categories.items()
+            if category.requires.min_context_tokens
+        ]
+        self._languages = {
+            category.requires.language: name
+            for name, category in reversed(list(fleet.categories.items()))
+            if category.requires.language
+        }
+
+    def prepare(self) -> None:
+        """Nothing to load."""
+
+    async def classify(
+        self, request: RouteRequest, allowed: frozenset[str], before: Mapping[str, float]
+    ) -> Verdict:
+        return self.judge(request, allowed)
+
+    def judge(self, request: RouteRequest, allowed: frozenset[str]) -> Verdict:
+        """The same without waiting: this stage does no I/O."""
+        for rule in (_embedding, _tools, _images, _long_document, _schema, _language):
+            verdict = rule(self, request, allowed)
+            if verdict is not None:
+                return verdict
+        return Verdict(note="no hard evidence")
+
+    def needing(self, capability: str, allowed: frozenset[str]) -> tuple[str, ...]:
+        return tuple(name for name in self._needing.get(capability, ()) if name in allowed)
+
+    def longest(self, tokens: int, allowed: frozenset[str]) -> tuple[int, str] | None:
+        """The category for the largest documents that a request of so many tokens reaches."""
+        reached = [item for item in self._long if item[0] <= tokens and item[1] in allowed]
+        return max(reached, default=None)
+
+    def for_language(self, code: str, allowed: frozenset[str]) -> str | None:
+        name = self._languages.get(code)
+        return name if name in allowed else None
+
+
+def hangul_share(text: str) -> float:
+    """Hangul among all letters outside code fences, 0 to 1; 0 where there are no letters."""
+    prose = _CODE.sub(" ", text[:_SAMPLE_CHARACTERS])
+    letters = len(_LETTERS.findall(prose))
+    return len(_HANGUL.findall(prose)) / letters if letters else 0.0
+
+
+def _certain(category: str, allowed: frozenset[str], evidence: Evidence) -> Verdict:
+    others = allowed - {category}
+    share = (1 - SURE) / len(others) if others else 0.0
+    probabilities = dict.fromkeys(sorted(others), share) | {category: SURE if others else 1.0}
+    return Verdict(probabilities=probabilities, evidence=(evidence,))
+
+
+def _among(names: tuple[str, ...], allowed: frozenset[str], evidence: Evidence) -> Verdict | None:
+    """One fitting category decides; several bind the next stage to them; none leaves the evidence unused."""
+    if not names:
+        return None
+    if len(names) == 1:
+        return _certain(names[0], allowed, evidence)
+    return Verdict(allowed=frozenset(names), evidence=(evidence,))
+
+
+def _embedding(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Verdict | None:
+    if request.kind is not ApiKind.EMBEDDING:
+        return None
+    return _among(
+        rules.needing("embedding", allowed),
+        allowed,
+        Evidence("embedding_api", "the embedding API was called"),
+    )
+
+
+def _images(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Verdict | None:
+    count = len(request.images)
+    if not count:
+        return None
+    text = "an image is attached" if count == 1 else f"{count} images are attached"
+    return _among(rules.needing("vision", allowed), allowed, Evidence("images", text))
+
+
+def _tools(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Verdict | None:
+    count = len(request.tools)
+    if not count:
+        return None
+    text = "a tool is attached" if count == 1 else f"{count} tools are attached"
+    return _among(rules.needing("tools", allowed), allowed, Evidence("tools", text))
+
+
+def _long_document(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Verdict | None:
+    tokens = request.estimate().tokens
+    found = rules.longest(tokens, allowed)
+    if found is None:
+        return None
+    return _certain(
+        found[1], allowed, Evidence("size", f"about {tokens:,} tokens, {found[0]:,} or more count as long")
+    )
+
+
+def _schema(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Verdict | None:
+    if not request.wants_schema or "structured_data" not in allowed:
+        return None
+    return _certain("structured_data", allowed, Evidence("schema", "an answer by JSON schema is requested"))
+
+
+def _language(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Verdict | None:
+    share = hangul_share(request.task)
+    category = rules.for_language("ko", allowed)
+    if category is None or share < HANGUL_SHARE:
+        return None
+    return _certain(category, allowed, Evidence("language", f"{share:.0%} of the letters are Hangul"))

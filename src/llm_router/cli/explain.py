@@ -1,0 +1,150 @@
+"""``llm-router explain``: every step of one decision, and why not that model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llm_router.cli import output, wording
+from llm_router.cli.context import Options, pass_options, run
+from llm_router.cli.task import TaskInput, task_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from llm_router.decision import Candidate, Decision
+    from llm_router.policy.why_not import WhyNot
+    from llm_router.request import RouteRequest
+
+BAR_WIDTH = 24
+BARS = 6
+"""Categories shown with their probability; the others share the rest."""
+
+
+@click.command()
+@task_options
+@click.option("--why-not", metavar="MODEL", help="Why this model does not answer, and what would change it.")
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@pass_options
+def explain(options: Options, /, why_not: str | None, as_json: bool, **task: Any) -> None:
+    """Explains which model should answer TEXT: every stage, candidate and rejection.
+
+    \b
+      llm-router explain "Prove that √2 is irrational"
+      llm-router explain "Prove that √2 is irrational" --why-not phi4
+    """
+    run(_explain(options, TaskInput(**task).request(), why_not, as_json=as_json))
+
+
+async def _explain(options: Options, request: RouteRequest, model: str | None, *, as_json: bool) -> None:
+    from llm_router.cli.warnings import warn_of_hosts
+
+    configuration = options.configuration()
+    with output.waiting("deciding"):
+        async with options.router(configuration) as router:
+            if model is None:
+                decision, found = await router.decide(request), None
+            else:
+                decision, found = await router.explain(request, model)
+            hosts = await router.hosts()
+    warn_of_hosts(configuration, hosts)
+    if as_json:
+        output.json_data(decision.as_json() | ({"why_not": found.as_json()} if found else {}))
+        return
+    from llm_router.cli.render import decision_block
+
+    console = output.console()
+    decision_block(decision, console)
+    console.print()
+    if found is not None:
+        _why_not(found, console)
+    else:
+        _steps(decision, console)
+
+
+def _why_not(found: WhyNot, console: Console) -> None:
+    from rich.text import Text
+
+    from llm_router.cli.render import labelled
+
+    if found.answers_already:
+        console.print(Text(f"{output.printable(found.model)} is the model that answers."))
+        return
+    console.print(Text(f"Why not {output.printable(found.model)}", style="bold"))
+    labelled(_why_not_lines(found), console)
+
+
+def _why_not_lines(found: WhyNot) -> Iterator[wording.Line]:
+    yield from wording.listed("kept out", found.kept_out)
+    yield from wording.listed("it takes", found.flips)
+    yield "outcome", found.outcome, "bold"
+
+
+def _steps(decision: Decision, console: Console) -> None:
+    from rich.text import Text
+
+    from llm_router.cli.render import labelled
+
+    console.print(Text("Stages", style="bold"))
+    labelled(_stages(decision), console)
+    console.print()
+    console.print(Text("Probabilities", style="bold"))
+    for line in _bars(decision):
+        console.print(line)
+    console.print()
+    console.print(Text("Candidates, best first", style="bold"))
+    _candidates(decision.chain, console)
+
+
+def _stages(decision: Decision) -> Iterator[wording.Line]:
+    for stage in decision.classification.trail:
+        told = [stage.category and f"{stage.category} {stage.confidence:.2f}", stage.note]
+        told += [evidence.text for evidence in stage.evidence]
+        words = "; ".join(part for part in told if part) or "nothing to say"
+        yield (
+            _STAGE_LABELS.get(stage.stage, stage.stage),
+            f"{words} ({wording.milliseconds(stage.elapsed_ms)})",
+            "",
+        )
+
+
+_STAGE_LABELS = {"mission_control": "mission"}
+"""Stage names that are longer than the column of labels."""
+
+
+def _bars(decision: Decision) -> Iterator[Any]:
+    from rich.text import Text
+
+    ranked = sorted(decision.classification.probabilities.items(), key=lambda item: (-item[1], item[0]))
+    width = max((len(name) for name, _ in ranked[:BARS]), default=0)
+    for name, probability in ranked[:BARS]:
+        filled = round(probability * BAR_WIDTH)
+        bar = Text("█" * filled + "·" * (BAR_WIDTH - filled), style="cyan")
+        yield Text.assemble(f"  {output.printable(name).ljust(width)}  ", bar, f"  {probability:.3f}")
+    rest = ranked[BARS:]
+    if rest:
+        share = sum(probability for _, probability in rest)
+        yield Text(f"  {len(rest)} others together {share:.3f}", style="dim")
+
+
+def _candidates(chain: Iterable[Candidate], console: Console) -> None:
+    from llm_router.cli.tables import Cell, print_table
+
+    rows = [
+        (
+            Cell(f"  {index}. {candidate.model}"),
+            Cell(candidate.host),
+            Cell("stand-in" if candidate.stand_in else f"{candidate.quality:.2f}"),
+            Cell("resident" if candidate.resident else wording.about(candidate.estimate.load_s)),
+            Cell(wording.about(candidate.estimate.answering_s)),
+            Cell(wording.gigabytes(candidate.estimate.memory_gb)),
+            Cell(f"{candidate.score:.3f}"),
+        )
+        for index, candidate in enumerate(chain, 1)
+    ]
+    if rows:
+        print_table(("  model", "host", ">quality", ">load", ">answer", ">memory", ">score"), rows, console)
+    else:
+        console.print("  none")

@@ -1,0 +1,27 @@
+"""``llm-router plot``: the CrewAI flow as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from llm_router.cli import output
+from llm_router.cli.context import Options, pass_options
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("llm_router_flow.html"),
+    metavar="FILE",
+    show_default=True,
+    help="Where to write it; the ending says how: .html, .svg or .png.",
+)
+@pass_options
+def plot(options: Options, /, out: Path) -> None:
+    """Draws the CrewAI flow of your fleet and prints the path of the picture. Needs the extra [crewai]."""
+    from llm_router.flow import DynamicModelFlow
+
+    output.data(DynamicModelFlow(fleet=options.fleet()).plot(out))

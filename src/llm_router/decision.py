@@ -1,0 +1,237 @@
+"""The words for a decision: what kind of task, which model, why, who is next, why not the others.
+
+All of them are frozen values without behaviour beyond reading; ``as_json`` of a ``Decision`` is the
+documented shape that every front shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llm_router.request import JsonObject
+
+StageName = Literal["explicit", "rules", "encoder", "mission_control", "default"]
+
+RejectionCode = Literal[
+    "deprecated",
+    "not_installed",
+    "host_unreachable",
+    "ollama_version",
+    "unusable",
+    "memory",
+    "capability",
+    "context",
+    "licence",
+    "unhealthy",
+    "cloud",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One recorded fact that spoke for a category: a stable code and a sentence a person can read."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What one stage of the cascade said; kept so that a decision can be explained stage by stage."""
+
+    stage: StageName
+    category: str | None
+    confidence: float
+    elapsed_ms: float
+    evidence: tuple[Evidence, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """Which kind of task this is. ``probabilities`` sum to 1 over the categories that were possible."""
+
+    category: str
+    confidence: float
+    stage: StageName
+    probabilities: Mapping[str, float]
+    evidence: tuple[Evidence, ...] = ()
+    elapsed_ms: float = 0.0
+    trail: tuple[StageResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a model may not take this task: one code and one sentence with numbers."""
+
+    model: str
+    code: RejectionCode
+    why: str
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an answer is expected to cost. Seconds are for this request, GB while the model is resident."""
+
+    load_s: float
+    prefill_s: float
+    decode_s: float
+    memory_gb: float
+    output_tokens: int
+
+    @property
+    def total_s(self) -> float:
+        return self.load_s + self.prefill_s + self.decode_s
+
+    @property
+    def answering_s(self) -> float:
+        """Without the load: what it costs once the model is resident."""
+        return self.prefill_s + self.decode_s
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model on a host that may take the task, with the numbers that rank it.
+
+    ``served_as`` is the host's own name for the model; ``num_ctx`` the one context size it is always run
+    with, in tokens (None where the server fixed it).
+    """
+
+    model: str
+    host: str
+    served_as: str
+    quality: float
+    quality_source: str
+    resident: bool
+    estimate: Estimate
+    score: float
+    num_ctx: int | None
+    stand_in: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Savings:
+    """Against always using the fleet's baseline model, both resident: GB of memory and seconds per answer."""
+
+    baseline: str
+    memory_gb: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the router decided for one request.
+
+    ``selected_model`` is the fleet's choice for the category. ``chain`` holds the models that may answer
+    here, best first: ``chain[0]`` answers, the rest are the fallback. It is empty where nothing can answer.
+    ``planned`` holds the models of the category that could take the task if a host had them.
+    """
+
+    classification: Classification
+    selected_model: str
+    chain: tuple[Candidate, ...]
+    rejected: tuple[Rejection, ...]
+    reasons: tuple[str, ...]
+    model_params: str
+    model_size_gb: float
+    request_tokens: int
+    planned: tuple[str, ...] = ()
+    savings: Savings | None = None
+    decision_id: str = ""
+    elapsed_ms: float = 0.0
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def category(self) -> str:
+        return self.classification.category
+
+    @property
+    def confidence(self) -> float:
+        return self.classification.confidence
+
+    @property
+    def answer(self) -> Candidate | None:
+        return self.chain[0] if self.chain else None
+
+    @property
+    def answer_model(self) -> str | None:
+        return self.chain[0].model if self.chain else None
+
+    @property
+    def routing_reasoning(self) -> str:
+        return "; ".join(self.reasons)
+
+    def as_json(self) -> JsonObject:
+        """The documented shape (docs/reference/decision.md); numbers are rounded, nothing is dropped."""
+        answer = self.answer
+        top = sorted(self.classification.probabilities.items(), key=lambda item: (-item[1], item[0]))
+        return {
+            "decision_id": self.decision_id,
+            "category": self.category,
+            "selected_model": self.selected_model,
+            "answer_model": self.answer_model,
+            "answer_host": answer.host if answer else None,
+            "stand_in": answer.stand_in if answer else False,
+            "confidence": round(self.confidence, 4),
+            "stage": self.classification.stage,
+            "model_params": self.model_params,
+            "model_size_gb": self.model_size_gb,
+            "routing_reasoning": self.routing_reasoning,
+            "reasons": list(self.reasons),
+            "evidence": [{"code": e.code, "text": e.text} for e in self.classification.evidence],
+            "probabilities": {name: round(p, 4) for name, p in top[:5]},
+            "stages": [_stage_json(stage) for stage in self.classification.trail],
+            "fallback": [_candidate_json(c) for c in self.chain[1:]],
+            "planned": list(self.planned),
+            "rejected": [
+                {"model": r.model, "host": r.host or None, "code": r.code, "why": r.why}
+                for r in self.rejected
+            ],
+            "estimate": _estimate_json(answer.estimate) if answer else None,
+            "num_ctx": answer.num_ctx if answer else None,
+            "saves": None
+            if self.savings is None
+            else {
+                "baseline": self.savings.baseline,
+                "memory_gb": round(self.savings.memory_gb, 1),
+                "seconds": round(self.savings.seconds, 1),
+            },
+            "request_tokens": self.request_tokens,
+            "warnings": list(self.warnings),
+            "elapsed_ms": round(self.elapsed_ms, 3),
+        }
+
+
+def _stage_json(stage: StageResult) -> JsonObject:
+    return {
+        "stage": stage.stage,
+        "category": stage.category,
+        "confidence": round(stage.confidence, 4),
+        "elapsed_ms": round(stage.elapsed_ms, 3),
+        "note": stage.note,
+    }
+
+
+def _candidate_json(candidate: Candidate) -> JsonObject:
+    return {
+        "model": candidate.model,
+        "host": candidate.host,
+        "quality": candidate.quality,
+        "score": round(candidate.score, 4),
+        "resident": candidate.resident,
+        "expected_s": round(candidate.estimate.total_s, 1),
+    }
+
+
+def _estimate_json(estimate: Estimate) -> JsonObject:
+    return {
+        "total_s": round(estimate.total_s, 1),
+        "load_s": round(estimate.load_s, 1),
+        "prefill_s": round(estimate.prefill_s, 1),
+        "decode_s": round(estimate.decode_s, 1),
+        "memory_gb": round(estimate.memory_gb, 1),
+        "output_tokens": estimate.output_tokens,
+    }

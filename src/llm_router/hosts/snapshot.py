@@ -1,0 +1,98 @@
+"""What was true of a host at one moment, as values that can be handed to the policy, kept and replayed.
+
+A snapshot is advisory: other programs load and unload models too. It ranks candidates; the host itself has
+the last word when a model is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+from llm_router.names import canonical
+
+HostKind = Literal["ollama", "openai", "embedded"]
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledModel:
+    """A model on a host's disk. ``capabilities`` is None where the host does not tell.
+
+    ``size_bytes`` is 0 where unknown, ``context_length`` None. ``params`` is the host's text, e.g. ``7.2B``.
+    ``expert_share`` is the share of its experts that one token uses, ``vocab_size`` its number of tokens.
+    """
+
+    name: str
+    size_bytes: int = 0
+    capabilities: frozenset[str] | None = None
+    context_length: int | None = None
+    architecture: str = ""
+    params: str = ""
+    quantization: str = ""
+    digest: str = ""
+    kv_kib_per_token: float | None = None
+    licence: str = ""
+    expert_share: float | None = None
+    vocab_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentModel:
+    """A model in a host's memory: bytes it fills there and the context it was loaded with, in tokens."""
+
+    name: str
+    size_bytes: int = 0
+    vram_bytes: int = 0
+    context_length: int | None = None
+    expires_at: str = ""
+
+
+@dataclass(frozen=True)
+class HostSnapshot:
+    """One host. ``usable_memory_gb`` is None where nobody said; ``problem`` says why it is not reachable.
+
+    ``unusable`` holds models that this host was seen to be unable to load, with its reason, and
+    ``unhealthy`` models that failed repeatedly a moment ago, with how often.
+    """
+
+    name: str
+    kind: HostKind
+    url: str
+    reachable: bool
+    version: str = ""
+    problem: str = ""
+    installed: Mapping[str, InstalledModel] = field(default_factory=dict)
+    resident: Mapping[str, ResidentModel] = field(default_factory=dict)
+    usable_memory_gb: float | None = None
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    unhealthy: Mapping[str, str] = field(default_factory=dict)
+    served_names: Mapping[str, str] = field(default_factory=dict)
+    taken_at_s: float = 0.0
+
+    @cached_property
+    def _installed_by_name(self) -> Mapping[str, InstalledModel]:
+        return {canonical(name): model for name, model in self.installed.items()}
+
+    @cached_property
+    def _resident_by_name(self) -> Mapping[str, ResidentModel]:
+        return {canonical(name): model for name, model in self.resident.items()}
+
+    def served_as(self, model: str) -> str:
+        """The name to ask this host for, where the configuration maps it; else the model's own name."""
+        return self.served_names.get(model, model)
+
+    def find_installed(self, model: str) -> InstalledModel | None:
+        return self._installed_by_name.get(canonical(self.served_as(model)))
+
+    def find_resident(self, model: str) -> ResidentModel | None:
+        return self._resident_by_name.get(canonical(self.served_as(model)))
+
+    def with_health(self, unusable: Mapping[str, str], unhealthy: Mapping[str, str]) -> HostSnapshot:
+        return replace(self, unusable=unusable, unhealthy=unhealthy)
+
+
+def unreachable(name: str, kind: HostKind, url: str, problem: str) -> HostSnapshot:
+    """The snapshot of a host that did not answer."""
+    return HostSnapshot(name=name, kind=kind, url=url, reachable=False, problem=problem)

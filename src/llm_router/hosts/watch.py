@@ -1,0 +1,98 @@
+"""Snapshots of all hosts, taken when they are needed and kept for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llm_router.hosts.health import Health
+from llm_router.hosts.snapshot import HostSnapshot, unreachable
+from llm_router.providers.base import Provider
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    snapshot: HostSnapshot
+    taken_s: float
+
+
+class HostWatch:
+    """One snapshot per provider, at most ``max_age_s`` old; of a host that is down ``max_age_down_s``.
+
+    Many requests at once cause one look at each host, not many.
+    """
+
+    def __init__(
+        self,
+        providers: Sequence[Provider],
+        health: Health,
+        clock_s: Callable[[], float],
+        *,
+        max_age_s: float = 2.0,
+        max_age_down_s: float = 10.0,
+        limit_s: float = 15.0,
+    ) -> None:
+        self._providers = tuple(providers)
+        self._health = health
+        self._clock_s = clock_s
+        self._max_age_s = max_age_s
+        self._max_age_down_s = max_age_down_s
+        self._limit_s = limit_s
+        self._kept: dict[str, _Kept] = {}
+        self._looking: dict[str, asyncio.Task[HostSnapshot]] = {}
+
+    def provider(self, host: str) -> Provider:
+        return next(provider for provider in self._providers if provider.name == host)
+
+    def version(self, host: str) -> str:
+        """The version a host last told; empty where it never did."""
+        kept = self._kept.get(host)
+        return kept.snapshot.version if kept else ""
+
+    def forget(self, host: str) -> None:
+        """The next request looks again: something just happened there."""
+        self._kept.pop(host, None)
+
+    async def snapshots(self) -> tuple[HostSnapshot, ...]:
+        """All hosts, in the order of the configuration, with what was learned from failures."""
+        fresh = self._fresh()
+        if fresh is None:
+            fresh = tuple(await asyncio.gather(*(self._snapshot(p) for p in self._providers)))
+        return tuple(
+            s.with_health(self._health.unusable(s.name, s.version), self._health.unhealthy(s.name))
+            for s in fresh
+        )
+
+    def _fresh(self) -> tuple[HostSnapshot, ...] | None:
+        """All of them where every one is fresh: the common case, without touching the event loop."""
+        found = [self._kept_fresh(provider.name) for provider in self._providers]
+        return tuple(s for s in found if s is not None) if all(found) else None
+
+    def _kept_fresh(self, host: str) -> HostSnapshot | None:
+        kept = self._kept.get(host)
+        if kept is None:
+            return None
+        limit_s = self._max_age_s if kept.snapshot.reachable else self._max_age_down_s
+        return kept.snapshot if self._clock_s() - kept.taken_s <= limit_s else None
+
+    async def _snapshot(self, provider: Provider) -> HostSnapshot:
+        fresh = self._kept_fresh(provider.name)
+        if fresh is not None:
+            return fresh
+        task = self._looking.get(provider.name)
+        if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
+            task = asyncio.create_task(self._look(provider))
+            self._looking[provider.name] = task
+        return await asyncio.shield(task)
+
+    async def _look(self, provider: Provider) -> HostSnapshot:
+        try:
+            async with asyncio.timeout(self._limit_s):
+                snapshot = await provider.snapshot()
+        except TimeoutError:
+            url = getattr(provider, "url", "")
+            problem = f"it did not tell what is installed within {self._limit_s:g} s"
+            snapshot = unreachable(provider.name, provider.kind, url, problem)
+        self._kept[provider.name] = _Kept(snapshot, self._clock_s())
+        return snapshot

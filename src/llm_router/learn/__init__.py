@@ -1,0 +1,1 @@
+"""Offline work on the router: training and checking the embedded classifier."""

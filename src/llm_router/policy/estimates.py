@@ -1,0 +1,67 @@
+"""What an answer is expected to cost: seconds to load, to read and to write, and memory. Pure arithmetic.
+
+Speeds come from the fleet file. Where it has none they follow from the memory bandwidth: every token of an
+answer reads the active weights once, and about 70 % of the bandwidth is reached (docs/concepts/decision.md
+shows the formula, its sources and how far it is off for measured models).
+"""
+
+from __future__ import annotations
+
+from llm_router.decision import Estimate
+from llm_router.fleet.schema import Category, Machine, Model
+from llm_router.request import RouteRequest
+
+BANDWIDTH_SHARE = 0.7
+"""Reached share of the memory bandwidth while decoding; 0.67 to 0.8 was seen on a DGX Spark."""
+
+PREFILL_TOKENS_PER_S_TIMES_B = 25_000.0
+"""Prompt tokens per second times active parameters in billions; 350 x 70 and 1800 x 14 on a DGX Spark."""
+
+
+def decode_tokens_per_s(model: Model, machine: Machine) -> float:
+    if model.decode_tokens_per_s:
+        return model.decode_tokens_per_s
+    share = 1.0
+    if model.active_params_b and model.params_b:
+        share = model.active_params_b / model.params_b
+    return BANDWIDTH_SHARE * machine.memory_gb_per_s / max(model.file_gb * share, 0.05)
+
+
+def prefill_tokens_per_s(model: Model) -> float:
+    if model.prefill_tokens_per_s:
+        return model.prefill_tokens_per_s
+    active = model.active_params_b or model.params_b or max(model.file_gb / 0.6, 0.1)
+    return PREFILL_TOKENS_PER_S_TIMES_B / active
+
+
+def output_tokens(request: RouteRequest, category: Category | None, model: Model) -> int:
+    """Expected length of the answer, thinking included, capped by the caller's own limit."""
+    if request.inputs:
+        return 0
+    usual = (category.output_tokens if category else 400) + model.thinking_tokens
+    limit = request.output_limit_tokens
+    return min(usual, limit) if limit else usual
+
+
+def output_reserve(request: RouteRequest, category: Category | None, model: Model, most: int) -> int:
+    """Context to keep free for the answer: the caller's limit, else the usual length up to ``most``."""
+    if request.inputs:
+        return 0
+    limit = request.output_limit_tokens
+    if limit:
+        return limit
+    return min(category.output_tokens if category else 400, most) + model.thinking_tokens
+
+
+def estimate(
+    model: Model, machine: Machine, *, prompt_tokens: int, answer_tokens: int, resident: bool
+) -> Estimate:
+    """Seconds and GB for one answer. A resident model loads in no time; nothing is said about queues."""
+    load_s = 0.0 if resident else machine.load_overhead_s + model.file_gb / machine.load_gb_per_s
+    return Estimate(
+        load_s=load_s,
+        prefill_s=prompt_tokens / prefill_tokens_per_s(model),
+        decode_s=answer_tokens / decode_tokens_per_s(model, machine),
+        memory_gb=model.memory_gb,
+        output_tokens=answer_tokens,
+    )

@@ -1,0 +1,84 @@
+"""Sentences for a decision, built only from what was recorded while deciding. No model writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llm_router.decision import Candidate, Classification, Rejection
+from llm_router.request import RouteRequest
+
+_STAGES = {
+    "explicit": "asked for",
+    "rules": "decided by rules",
+    "encoder": "decided by the encoder",
+    "mission_control": "decided by Mission Control",
+    "default": "nothing was sure, the safe default",
+}
+
+
+def reasons(
+    request: RouteRequest,
+    classification: Classification,
+    selected: str,
+    chain: Sequence[Candidate],
+    rejected: Sequence[Rejection],
+    *,
+    considered: int,
+) -> tuple[str, ...]:
+    """Why this category, why this model, what it costs here; the first sentence is about the task."""
+    told = [_category_sentence(classification)]
+    if request.model is not None:
+        told.append(f"{selected} was asked for by name")
+    else:
+        told.append(f"{selected} is the fleet's choice for {classification.category}")
+    if not chain:
+        told.append(f"nothing here can answer: {_because(selected, rejected)}")
+        return tuple(told)
+    best = chain[0]
+    if best.stand_in:
+        told.append(f"{_because(selected, rejected)}, so the embedded {best.model} stands in")
+        return tuple(told)
+    if best.model != selected:
+        told.append(f"{best.model} answers instead: {_because(selected, rejected)}")
+    eligible = len({candidate.model for candidate in chain})
+    told.append(f"{eligible} of {considered} candidates may take it" if considered > 1 else "it may take it")
+    told.append(_residency(best))
+    return tuple(told)
+
+
+def warnings(request: RouteRequest, chain: Sequence[Candidate]) -> tuple[str, ...]:
+    """What a caller should know although nothing failed."""
+    asked = request.options.get("num_ctx")
+    if chain and chain[0].num_ctx and asked is not None and asked != chain[0].num_ctx:
+        return (
+            f"num_ctx {asked} was not used: {chain[0].model} always runs with {chain[0].num_ctx}, "
+            "because another value reloads it",
+        )
+    return ()
+
+
+def _category_sentence(classification: Classification) -> str:
+    stage = _STAGES[classification.stage]
+    because = "; ".join(evidence.text for evidence in classification.evidence[:2])
+    return f"{classification.category}, {stage}" + (f": {because}" if because else "")
+
+
+def _because(selected: str, rejected: Sequence[Rejection]) -> str:
+    for rejection in rejected:
+        if rejection.model == selected:
+            return f"{selected} {_verb(rejection)}"
+    return f"{selected} is not available"
+
+
+def _verb(rejection: Rejection) -> str:
+    if rejection.code == "host_unreachable":
+        return "is not reachable (" + rejection.why + ")"
+    if rejection.code in ("not_installed", "deprecated", "unhealthy"):
+        return "is " + rejection.why
+    return rejection.why
+
+
+def _residency(candidate: Candidate) -> str:
+    if candidate.resident:
+        return f"resident on {candidate.host}, no load"
+    return f"not resident on {candidate.host}, load about {candidate.estimate.load_s:.0f} s"

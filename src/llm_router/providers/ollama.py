@@ -1,0 +1,243 @@
+"""Ollama through its native API, which alone can set the context size and tells errors in mid-stream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from llm_router.answer import Chunk, Delta, Embeddings
+from llm_router.errors import BadReply, CapabilityMissing, ProviderError
+from llm_router.hosts.snapshot import HostKind, HostSnapshot, InstalledModel, unreachable
+from llm_router.names import canonical
+from llm_router.providers import ollama_wire as wire
+from llm_router.providers.base import ChatCall, EmbedCall, Timeouts
+from llm_router.providers.http import HttpHost, drain
+from llm_router.providers.meaning import broken_off, provider_error
+from llm_router.providers.reasoning import ReasoningSplitter
+from llm_router.request import ApiKind, Json, JsonObject
+
+_SHOWS_AT_ONCE = 8
+
+_line_decoder = msgspec.json.Decoder(wire.Line)
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """One line of a pull: what is done now and, while a layer loads, how far it is, in bytes."""
+
+    status: str
+    digest: str = ""
+    total_bytes: int = 0
+    completed_bytes: int = 0
+
+
+class OllamaProvider:
+    """One Ollama server.
+
+    ``usable_memory_gb`` goes into its snapshots as it is: Ollama does not tell the size of its memory.
+    ``served_names`` maps names of the fleet to names on this server, where they differ.
+    """
+
+    kind: HostKind = "ollama"
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        timeouts: Timeouts | None = None,
+        usable_memory_gb: float | None = None,
+        served_names: Mapping[str, str] | None = None,
+        api_key: str | None = None,
+    ) -> None:
+        self.name = name
+        self.url = url
+        self._timeouts = timeouts or Timeouts()
+        self._usable_memory_gb = usable_memory_gb
+        self._served_names = dict(served_names or {})
+        self._http = HttpHost(
+            name,
+            url,
+            timeouts=self._timeouts,
+            read_status=provider_error,
+            api_key=api_key,
+            start_hint="start it with: ollama serve; or set OLLAMA_HOST to the right address",
+        )
+        self._details: dict[tuple[str, str], InstalledModel] = {}
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def snapshot(self) -> HostSnapshot:
+        try:
+            version = await self._version()
+            tags, ps = await asyncio.gather(self._http.get("/api/tags"), self._http.get("/api/ps"))
+            installed = await self._with_details(wire.installed(tags))
+            resident = wire.resident(ps)
+        except ProviderError as error:
+            return unreachable(self.name, self.kind, self.url, error.why or error.what)
+        except msgspec.ValidationError as error:
+            return unreachable(self.name, self.kind, self.url, f"it does not speak Ollama's API ({error})")
+        return HostSnapshot(
+            name=self.name,
+            kind=self.kind,
+            url=self.url,
+            reachable=True,
+            version=version,
+            installed={model.name: model for model in installed},
+            resident={model.name: model for model in resident},
+            usable_memory_gb=self._usable_memory_gb,
+            served_names=self._served_names,
+            taken_at_s=time.time(),
+        )
+
+    async def _version(self) -> str:
+        try:
+            value = await self._http.get("/api/version")
+        except ProviderError as error:
+            if error.status == 404:
+                raise BadReply("no Ollama", why="something else listens there, not Ollama") from error
+            raise
+        if not isinstance(value, dict) or not isinstance(value.get("version"), str):
+            raise BadReply("no Ollama", why="something else listens there, not Ollama")
+        return str(value["version"])
+
+    async def _with_details(self, models: Iterable[InstalledModel]) -> list[InstalledModel]:
+        """Adds what only ``/api/show`` tells, asked once per model file."""
+        gate = asyncio.Semaphore(_SHOWS_AT_ONCE)
+
+        async def one(model: InstalledModel) -> InstalledModel:
+            key = (canonical(model.name), model.digest)
+            if key not in self._details:
+                async with gate:
+                    self._details[key] = await self._shown(model)
+            return self._details[key]
+
+        return list(await asyncio.gather(*(one(model) for model in models)))
+
+    async def _shown(self, model: InstalledModel) -> InstalledModel:
+        try:
+            return wire.with_details(model, await self._http.post("/api/show", {"model": model.name}))
+        except ProviderError as error:
+            if error.status is None:
+                raise
+            return model  # deleted a moment ago, or a damaged entry: what /api/tags told still holds
+
+    async def chat(self, call: ChatCall) -> AsyncGenerator[Chunk, None]:
+        await self._require_sight(call)
+        native = call.request.kind is ApiKind.GENERATE
+        path = "/api/generate" if native else "/api/chat"
+        body = wire.generate_body(call) if native else wire.chat_body(call)
+        markers = call.quirks.reasoning_markers
+        splitter = ReasoningSplitter(markers) if markers else None
+        begun = False
+        async with self._http.lines(path, body, model=call.model, timeouts=call.timeouts) as lines:
+            try:
+                async for raw in lines:
+                    if not raw.strip():
+                        continue
+                    line = self._line(raw, call.model)
+                    for chunk in _chunks(line, splitter):
+                        begun = begun or (isinstance(chunk, Delta) and not chunk.empty)
+                        yield chunk
+                    if line.done:
+                        await drain(lines)
+                        return
+                raise BadReply(
+                    f"{call.model}: the answer has no end", why="the stream stopped without its last line"
+                )
+            except ProviderError as error:
+                if begun:
+                    raise broken_off(error, self.name, call.model) from error
+                error.host, error.model = self.name, call.model
+                raise
+
+    async def _require_sight(self, call: ChatCall) -> None:
+        """Before 0.30, Ollama passes over the images of a request for a model that cannot see them."""
+        if not call.request.images:
+            return
+        wanted = canonical(call.model)
+        known = next((model for (name, _), model in self._details.items() if name == wanted), None)
+        model = known or wire.with_details(
+            InstalledModel(call.model),
+            await self._http.post("/api/show", {"model": call.model}, model=call.model),
+        )
+        if model.capabilities is not None and "vision" not in model.capabilities:
+            raise CapabilityMissing(
+                f"{call.model}: the model cannot see images",
+                why="the server does not list vision among what it can do",
+                host=self.name,
+                model=call.model,
+            )
+
+    def _line(self, raw: bytes, model: str) -> wire.Line:
+        try:
+            line = _line_decoder.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadReply(f"{model}: a line of the answer cannot be read", why=str(error)) from error
+        if line.error is not None:
+            raise provider_error(500, line.error, model)
+        return line
+
+    async def embed(self, call: EmbedCall) -> Embeddings:
+        limit_s = self._timeouts.first_byte_s
+        value = await self._http.post("/api/embed", wire.embed_body(call), model=call.model, limit_s=limit_s)
+        try:
+            vectors, prompt_tokens = wire.vectors(value)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadReply(
+                f"{call.model}: no vectors in the reply", host=self.name, model=call.model
+            ) from error
+        if len(vectors) != len(call.inputs):
+            raise BadReply(
+                f"{call.model}: {len(vectors)} vectors for {len(call.inputs)} texts",
+                host=self.name,
+                model=call.model,
+            )
+        return Embeddings(vectors, call.model, prompt_tokens)
+
+    async def pull(self, model: str) -> AsyncGenerator[PullProgress, None]:
+        """Downloads a model onto the server. Raises a ProviderError where the server reports one."""
+        body: JsonObject = {"model": model, "stream": True}
+        async with self._http.lines("/api/pull", body, model=model) as lines:
+            async for raw in lines:
+                if raw.strip():
+                    yield self._progress(raw, model)
+
+    def _progress(self, raw: bytes, model: str) -> PullProgress:
+        try:
+            value: Json = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadReply(f"{model}: the progress of the pull cannot be read", host=self.name) from error
+        if not isinstance(value, dict):
+            raise BadReply(f"{model}: the progress of the pull cannot be read", host=self.name)
+        if "error" in value:
+            raise BadReply(f"cannot pull {model}", why=str(value["error"]), host=self.name, model=model)
+        total, completed = value.get("total"), value.get("completed")
+        return PullProgress(
+            status=str(value.get("status", "")),
+            digest=str(value.get("digest", "")),
+            total_bytes=total if isinstance(total, int) else 0,
+            completed_bytes=completed if isinstance(completed, int) else 0,
+        )
+
+
+def _chunks(line: wire.Line, splitter: ReasoningSplitter | None) -> Iterable[Chunk]:
+    piece = wire.delta(line)
+    if splitter is not None:
+        thinking, text = splitter.feed(piece.text)
+        if line.done:
+            late_thinking, late_text = splitter.finish()
+            thinking, text = thinking + late_thinking, text + late_text
+        piece = Delta(text, piece.thinking + thinking, piece.tool_calls, piece.logprobs)
+    if not piece.empty or piece.logprobs:
+        yield piece
+    if line.done:
+        yield wire.final(line)
+
+
+__all__ = ["OllamaProvider", "PullProgress"]

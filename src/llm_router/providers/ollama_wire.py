@@ -1,0 +1,311 @@
+"""Ollama's native wire, both ways: our requests as its bodies, its lines as our pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+
+from llm_router.answer import Delta, Final, Usage
+from llm_router.hosts.snapshot import InstalledModel, ResidentModel
+from llm_router.providers.base import ChatCall, EmbedCall
+from llm_router.request import Json, JsonObject, Message, Tool, ToolCall
+
+NANOSECONDS_PER_S = 1e9
+
+_TOP_LEVEL_OPTIONS = ("logprobs", "top_logprobs")
+"""Settings that a caller may give among the options and that Ollama reads beside them."""
+
+
+class _WireFunction(msgspec.Struct):
+    name: str = ""
+    arguments: dict[str, Any] | str | None = None
+
+
+class _WireToolCall(msgspec.Struct):
+    function: _WireFunction
+    id: str = ""
+
+
+class _WireMessage(msgspec.Struct):
+    content: str = ""
+    thinking: str = ""
+    tool_calls: list[_WireToolCall] = []
+
+
+class Line(msgspec.Struct):
+    """One line of ``/api/chat`` or ``/api/generate``; durations in nanoseconds."""
+
+    model: str = ""
+    message: _WireMessage | None = None
+    response: str = ""
+    thinking: str = ""
+    done: bool = False
+    done_reason: str = ""
+    error: str | None = None
+    logprobs: list[Any] = []
+    load_duration: int = 0
+    prompt_eval_count: int | None = None
+    prompt_eval_duration: int = 0
+    eval_count: int | None = None
+    eval_duration: int = 0
+
+
+def chat_body(call: ChatCall) -> JsonObject:
+    """``/api/chat``. ``keep_alive`` is left out on purpose: sending it re-arms a model that is being evicted.
+
+    ``truncate: false`` asks for an error instead of a prompt that is cut in silence.
+    """
+    request = call.request
+    messages = request.messages if call.quirks.system_role else fold_system(request.messages)
+    body: JsonObject = {"messages": [_message(m) for m in messages]}
+    if request.tools:
+        body["tools"] = [tool_body(tool) for tool in request.tools]
+    return body | _common(call)
+
+
+def generate_body(call: ChatCall) -> JsonObject:
+    """``/api/generate``, for prompts that must not be put into a chat."""
+    request = call.request
+    system = "\n".join(m.text for m in request.messages if m.role == "system")
+    body: JsonObject = {"prompt": request.task}
+    if system:
+        body["system"] = system
+    if request.images:
+        body["images"] = [image.base64 for image in request.images]
+    if request.suffix is not None:
+        body["suffix"] = request.suffix
+    if request.raw:
+        body["raw"] = True
+    return body | _common(call)
+
+
+def _common(call: ChatCall) -> JsonObject:
+    request = call.request
+    options: JsonObject = {
+        k: v for k, v in request.options.items() if k not in _TOP_LEVEL_OPTIONS and v is not None
+    }
+    if call.num_ctx:
+        options["num_ctx"] = call.num_ctx
+    body: JsonObject = {"model": call.model, "stream": True, "truncate": False, "options": options}
+    if request.response_format is not None:
+        body["format"] = request.response_format
+    if call.think is not None:
+        body["think"] = call.think
+    body |= {k: request.options[k] for k in _TOP_LEVEL_OPTIONS if k in request.options}
+    return body
+
+
+def fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """For models without a system role: its text in front of the first user message."""
+    system = "\n\n".join(m.text for m in messages if m.role == "system" and m.text)
+    rest = [m for m in messages if m.role != "system"]
+    if not system:
+        return tuple(rest)
+    for index, message in enumerate(rest):
+        if message.role == "user":
+            rest[index] = Message("user", f"{system}\n\n{message.text}".rstrip(), message.images)
+            return tuple(rest)
+    return (Message("user", system), *rest)
+
+
+def _message(message: Message) -> JsonObject:
+    body: JsonObject = {"role": message.role, "content": message.text}
+    if message.images:
+        body["images"] = [image.base64 for image in message.images]
+    if message.tool_calls:
+        body["tool_calls"] = [
+            {"function": {"name": call.name, "arguments": call.arguments}} for call in message.tool_calls
+        ]
+    if message.tool_name:
+        body["tool_name"] = message.tool_name
+    if message.tool_call_id:
+        body["tool_call_id"] = message.tool_call_id
+    return body
+
+
+def tool_body(tool: Tool) -> Json:
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
+    }
+
+
+def embed_body(call: EmbedCall) -> JsonObject:
+    """``/api/embed``; with ``truncate`` left on, Ollama would cut long texts without a word."""
+    body: JsonObject = {"model": call.model, "input": list(call.inputs), "truncate": False}
+    if call.num_ctx:
+        body["options"] = {"num_ctx": call.num_ctx}
+    if call.dimensions:
+        body["dimensions"] = call.dimensions
+    return body
+
+
+def delta(line: Line) -> Delta:
+    message = line.message or _WireMessage(content=line.response, thinking=line.thinking)
+    return Delta(
+        text=message.content,
+        thinking=message.thinking,
+        tool_calls=tuple(_tool_call(call) for call in message.tool_calls),
+        logprobs=tuple(line.logprobs),
+    )
+
+
+def _tool_call(call: _WireToolCall) -> ToolCall:
+    arguments = call.function.arguments
+    if isinstance(arguments, str):
+        arguments = msgspec.json.decode(arguments or "{}")
+    return ToolCall(call.function.name, arguments or {}, call.id)
+
+
+def final(line: Line) -> Final:
+    return Final(
+        model=line.model,
+        done_reason=line.done_reason or "stop",
+        usage=Usage(
+            prompt_tokens=line.prompt_eval_count,
+            output_tokens=line.eval_count,
+            load_s=line.load_duration / NANOSECONDS_PER_S,
+            prefill_s=line.prompt_eval_duration / NANOSECONDS_PER_S,
+            decode_s=line.eval_duration / NANOSECONDS_PER_S,
+        ),
+    )
+
+
+class _Details(msgspec.Struct):
+    parameter_size: str = ""
+    quantization_level: str = ""
+    family: str = ""
+    context_length: int | None = None
+
+
+class _Tag(msgspec.Struct):
+    name: str = ""
+    model: str = ""
+    size: int = 0
+    digest: str = ""
+    details: _Details | None = None
+    capabilities: list[str] | None = None
+    remote_host: str | None = None
+
+
+class _Tags(msgspec.Struct):
+    models: list[_Tag] | None = None
+
+
+class _Running(msgspec.Struct):
+    name: str = ""
+    model: str = ""
+    size: int = 0
+    size_vram: int = 0
+    context_length: int | None = None
+    expires_at: str = ""
+
+
+class _Ps(msgspec.Struct):
+    models: list[_Running] | None = None
+
+
+class Show(msgspec.Struct):
+    """What of ``/api/show`` is used. ``model_info`` holds the keys of the GGUF file."""
+
+    capabilities: list[str] | None = None
+    details: _Details | None = None
+    model_info: dict[str, Any] = {}
+    license: str = ""
+
+
+def installed(value: Json) -> list[InstalledModel]:
+    """``/api/tags``. Entries that only point to a server elsewhere are left out."""
+    tags = msgspec.convert(value, _Tags).models or []
+    out = []
+    for tag in tags:
+        if tag.remote_host:
+            continue
+        details = tag.details or _Details()
+        out.append(
+            InstalledModel(
+                name=tag.name or tag.model,
+                size_bytes=tag.size,
+                capabilities=None if tag.capabilities is None else frozenset(tag.capabilities),
+                context_length=details.context_length,
+                architecture=details.family,
+                params=details.parameter_size,
+                quantization=details.quantization_level,
+                digest=tag.digest,
+            )
+        )
+    return out
+
+
+def resident(value: Json) -> list[ResidentModel]:
+    """``/api/ps``."""
+    return [
+        ResidentModel(
+            name=running.name or running.model,
+            size_bytes=running.size,
+            vram_bytes=running.size_vram,
+            context_length=running.context_length,
+            expires_at=running.expires_at,
+        )
+        for running in msgspec.convert(value, _Ps).models or []
+    ]
+
+
+def with_details(model: InstalledModel, value: Json) -> InstalledModel:
+    """What ``/api/show`` adds to an entry of ``/api/tags``."""
+    show = msgspec.convert(value, Show)
+    info = show.model_info
+    architecture = str(info.get("general.architecture") or model.architecture)
+    context = info.get(f"{architecture}.context_length")
+    vocabulary = info.get(f"{architecture}.vocab_size")
+    capabilities = model.capabilities
+    if show.capabilities is not None:
+        capabilities = frozenset(show.capabilities)
+    return InstalledModel(
+        name=model.name,
+        size_bytes=model.size_bytes,
+        capabilities=capabilities,
+        context_length=int(context) if isinstance(context, int | float) else model.context_length,
+        architecture=architecture,
+        params=model.params,
+        quantization=model.quantization,
+        digest=model.digest,
+        kv_kib_per_token=_kv_kib_per_token(info, architecture),
+        licence=(show.license.strip().split("\n")[0] or str(info.get("general.license") or ""))[:120],
+        expert_share=_expert_share(info, architecture),
+        vocab_size=vocabulary if isinstance(vocabulary, int) else None,
+    )
+
+
+def _expert_share(info: dict[str, Any], architecture: str) -> float | None:
+    """Experts that one token uses, of all; None for a model without experts."""
+    count, used = info.get(f"{architecture}.expert_count"), info.get(f"{architecture}.expert_used_count")
+    if not isinstance(count, int) or not isinstance(used, int) or not 0 < used < count:
+        return None
+    return used / count
+
+
+def _kv_kib_per_token(info: dict[str, Any], architecture: str) -> float | None:
+    """f16 keys and values of every layer: 2 bytes x layers x KV heads x (key + value length)."""
+
+    def number(key: str) -> float | None:
+        value = info.get(f"{architecture}.{key}")
+        return float(value) if isinstance(value, int | float) and value > 0 else None
+
+    layers, heads = number("block_count"), number("attention.head_count")
+    kv_heads = number("attention.head_count_kv") or heads
+    width = number("embedding_length")
+    head_dim = width / heads if width and heads else None
+    key = number("attention.key_length") or head_dim
+    value = number("attention.value_length") or head_dim
+    if not (layers and kv_heads and key and value):
+        return None
+    return 2 * layers * kv_heads * (key + value) / 1024
+
+
+def vectors(value: Json) -> tuple[tuple[tuple[float, ...], ...], int | None]:
+    """``/api/embed`` → the vectors and the tokens that were read."""
+    body = cast("dict[str, Any]", value)
+    return tuple(tuple(map(float, vector)) for vector in body["embeddings"]), body.get("prompt_eval_count")

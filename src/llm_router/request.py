@@ -1,0 +1,253 @@
+"""What arrived: one value for every way a task can be asked.
+
+A ``RouteRequest`` comes from plain text (``RouteRequest.from_text``) or from an OpenAI or Ollama body
+(``llm_router.bodies``). It keeps the whole conversation, and it is all that classification, policy and
+providers ever see of a caller.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from llm_router.errors import InvalidRequest
+from llm_router.names import is_auto
+from llm_router.tokens import TokenEstimate, TokenizerFamily, estimate_tokens
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+JsonObject: TypeAlias = "dict[str, Json]"
+Role = Literal["system", "user", "assistant", "tool"]
+
+MAX_IMAGE_BYTES = 20 * 1024 * 1024
+"""Larger images are refused: base64 makes 27 MB of them, and every vision model scales them down anyway."""
+
+IMAGE_TOKENS = 1600
+"""Planned tokens per image. LLaVA 1.5 spends 576, LLaVA 1.6 up to 2880, Llama 3.2 Vision about 1600."""
+
+MESSAGE_OVERHEAD_TOKENS = 6
+"""Role markers that chat templates put around each message; 3 to 8 in the templates of the shipped fleet."""
+
+_IMAGE_MAGIC = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF8": "image/gif",
+    b"BM": "image/bmp",
+}
+
+
+class ApiKind(StrEnum):
+    """Which kind of call it is; an embedding call can only be answered by an embedder."""
+
+    CHAT = "chat"
+    GENERATE = "generate"
+    EMBEDDING = "embedding"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One picture: its media type and its bytes as base64 text, the form both APIs carry."""
+
+    media_type: str
+    base64: str
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, name: str = "the image") -> Image:
+        """Checks size and signature. Raises InvalidRequest for an empty, too large or foreign file."""
+        if not data:
+            raise InvalidRequest(f"cannot use {name}", why="it is empty")
+        if len(data) > MAX_IMAGE_BYTES:
+            raise InvalidRequest(
+                f"cannot use {name}",
+                why=f"it has {len(data) / 1e6:.0f} MB, the limit is {MAX_IMAGE_BYTES / 1e6:.0f} MB",
+                hint="scale it down; vision models work on about 1 megapixel",
+            )
+        return cls(_media_type(data, name), base64.b64encode(data).decode("ascii"))
+
+    @classmethod
+    def from_file(cls, path: Path) -> Image:
+        """Raises InvalidRequest where the file cannot be read or is no image; reads at most the limit."""
+        try:
+            size = path.stat().st_size
+            if size > MAX_IMAGE_BYTES:
+                with path.open("rb") as file:
+                    head = file.read(16)
+                _media_type(head, str(path))
+                raise InvalidRequest(
+                    f"cannot use {path}",
+                    why=f"it has {size / 1e6:.0f} MB, the limit is {MAX_IMAGE_BYTES / 1e6:.0f} MB",
+                    hint="scale it down; vision models work on about 1 megapixel",
+                )
+            return cls.from_bytes(path.read_bytes(), name=str(path))
+        except OSError as error:
+            raise InvalidRequest(
+                f"cannot read {path}", why=error.strerror or str(error), hint="check the image's path"
+            ) from error
+
+    @classmethod
+    def from_base64(cls, text: str) -> Image:
+        """Reads bare base64 (Ollama) or a ``data:`` URL (OpenAI); an http URL is refused, never fetched."""
+        if text.startswith(("http://", "https://")):
+            raise InvalidRequest(
+                "cannot use an image by its web address",
+                why="the router never fetches addresses that a request names",
+                hint="send the image itself as a data: URL with base64",
+            )
+        payload = text.partition(",")[2] if text.startswith("data:") else text
+        try:
+            head = base64.b64decode(payload[:64], validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidRequest("cannot use an image of the request", why="it is not base64") from error
+        if len(payload) * 3 // 4 > MAX_IMAGE_BYTES:
+            raise InvalidRequest(
+                "cannot use an image of the request",
+                why=f"it has {len(payload) * 3 / 4e6:.0f} MB, the limit is {MAX_IMAGE_BYTES / 1e6:.0f} MB",
+            )
+        return cls(_media_type(head, "an image of the request"), payload)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that a model asked for: the function's name and its arguments."""
+
+    name: str
+    arguments: JsonObject
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    text: str
+    images: tuple[Image, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_name: str = ""
+    tool_call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function offered to the model; ``parameters`` is its JSON schema."""
+
+    name: str
+    description: str = ""
+    parameters: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RouteRequest:
+    """One task, however it arrived.
+
+    ``model`` is None when the router shall choose. ``options`` use Ollama's names and units
+    (``temperature``, ``num_predict``, ``stop``…), whatever API the request came through. ``response_format``
+    is None, ``"json"`` or a JSON schema. ``think`` is None where the caller did not say.
+    """
+
+    messages: tuple[Message, ...] = ()
+    kind: ApiKind = ApiKind.CHAT
+    inputs: tuple[str, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    response_format: Literal["json"] | JsonObject | None = None
+    model: str | None = None
+    options: Mapping[str, Json] = field(default_factory=dict)
+    think: bool | str | None = None
+    suffix: str | None = None
+    raw: bool = False
+    dimensions: int | None = None
+    session_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind is ApiKind.EMBEDDING:
+            if not self.inputs or not any(text.strip() for text in self.inputs):
+                raise InvalidRequest("nothing to embed", why="the input is empty")
+        elif not any(m.text.strip() or m.images for m in self.messages):
+            raise InvalidRequest("nothing to do", why="the task is empty", hint="say what you want done")
+        if is_auto(self.model):
+            object.__setattr__(self, "model", None)
+
+    @classmethod
+    def from_text(
+        cls,
+        text: str,
+        *,
+        images: Iterable[Image] = (),
+        model: str | None = None,
+        options: Mapping[str, Json] | None = None,
+        system: str | None = None,
+        session_id: str | None = None,
+    ) -> RouteRequest:
+        """A single task in words. Raises InvalidRequest where there is nothing but white space."""
+        before = (Message("system", system),) if system else ()
+        return cls(
+            messages=(*before, Message("user", text, tuple(images))),
+            model=model,
+            options=dict(options or {}),
+            session_id=session_id,
+        )
+
+    @cached_property
+    def task(self) -> str:
+        """The words that say what is wanted now: the last user message, or the texts to embed."""
+        if self.kind is ApiKind.EMBEDDING:
+            return "\n".join(self.inputs)
+        for message in reversed(self.messages):
+            if message.role == "user" and (message.text.strip() or message.images):
+                return message.text
+        return self.messages[-1].text
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """Every text of the request, in order: messages of all roles, or the inputs of an embedding."""
+        if self.kind is ApiKind.EMBEDDING:
+            return self.inputs
+        return tuple(message.text for message in self.messages if message.text)
+
+    @cached_property
+    def images(self) -> tuple[Image, ...]:
+        return tuple(image for message in self.messages for image in message.images)
+
+    @property
+    def wants_schema(self) -> bool:
+        return isinstance(self.response_format, dict)
+
+    @property
+    def output_limit_tokens(self) -> int | None:
+        """The caller's own limit on the answer's length, or None."""
+        value = self.options.get("num_predict")
+        return value if isinstance(value, int) and value > 0 else None
+
+    def estimate(self, family: TokenizerFamily = "large") -> TokenEstimate:
+        """Tokens of everything the model must read, tools, images and template markers included."""
+        cache: dict[str, TokenEstimate] = self.__dict__.setdefault("_estimates", {})
+        if family not in cache:
+            cache[family] = self._estimate(family)
+        return cache[family]
+
+    def _estimate(self, family: TokenizerFamily) -> TokenEstimate:
+        fixed = MESSAGE_OVERHEAD_TOKENS * len(self.messages) + IMAGE_TOKENS * len(self.images)
+        # One estimate over everything: the bounds of many short texts, added up, would be far too wide.
+        read = (*self.texts, *(_tool_text(tool) for tool in self.tools), self.suffix or "")
+        part = estimate_tokens("\n".join(read), family)
+        return TokenEstimate(fixed + part.tokens, fixed + part.low, fixed + part.high)
+
+
+def _tool_text(tool: Tool) -> str:
+    return f"{tool.name} {tool.description} {tool.parameters}"
+
+
+def _media_type(head: bytes, name: str) -> str:
+    for magic, media_type in _IMAGE_MAGIC.items():
+        if head.startswith(magic):
+            return media_type
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    raise InvalidRequest(
+        f"cannot use {name}",
+        why="it is not a PNG, JPEG, WebP, GIF or BMP image",
+        hint="for text files use --file",
+    )

@@ -1,0 +1,382 @@
+"""The use case, and the page to read first: decide which model answers, let it answer, say what happened.
+
+    request ──▶ cascade (classify/) ──▶ decide (policy/) ──▶ provider (providers/) ──▶ answer
+                                          ▲
+                              snapshots (hosts/) and the fleet
+
+Every front (terminal, CrewAI Flow, Python) goes through ``Router``; it owns no logic that they repeat.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from llm_router import assembly, checks
+from llm_router.answer import (
+    Answer,
+    Attempt,
+    Decided,
+    Delta,
+    EmbeddingAnswer,
+    Embeddings,
+    Final,
+    Finished,
+    StreamEvent,
+    Switched,
+)
+from llm_router.classify.cascade import Cascade
+from llm_router.config import Settings
+from llm_router.decision import Candidate, Classification, Decision
+from llm_router.errors import (
+    AllAttemptsFailed,
+    BadReply,
+    HostUnreachable,
+    InvalidRequest,
+    NoModelAvailable,
+    ProviderError,
+)
+from llm_router.fleet import Fleet
+from llm_router.hosts.health import Health
+from llm_router.hosts.snapshot import HostSnapshot
+from llm_router.hosts.watch import HostWatch
+from llm_router.names import is_cloud
+from llm_router.policy import World, decide
+from llm_router.policy.decide import model_facts
+from llm_router.policy.gates import is_embedding_task
+from llm_router.policy.why_not import WhyNot, why_not
+from llm_router.providers.base import ChatCall, EmbedCall, Provider
+from llm_router.request import ApiKind, Json, RouteRequest, ToolCall
+
+
+class Router:
+    """One door in front of all models. Async first; ``SyncRouter`` is the same without ``await``.
+
+        async with Router() as router:
+            answer = await router.run("What's 2+2?")
+            print(answer.model, answer.text)
+
+    Without arguments it reads the user's settings and fleet as the command line does. ``providers`` replaces
+    the configured hosts (tests, embedding in a program). Nothing is opened before the first request.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet | None = None,
+        *,
+        settings: Settings | None = None,
+        providers: Sequence[Provider] | None = None,
+        clock_s: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        settings = settings if settings is not None else assembly.settings_of_the_user()
+        self.settings = settings
+        self.fleet = fleet if fleet is not None else assembly.fleet_of(settings)
+        self._clock_s = clock_s
+        self._providers = (
+            tuple(providers) if providers is not None else assembly.providers_of(settings, self.fleet)
+        )
+        self._health = Health(
+            clock_s, threshold=settings.routing.failures_until_rest, rest_s=settings.routing.rest_s
+        )
+        self._watch = HostWatch(
+            self._providers, self._health, clock_s, max_age_s=settings.routing.snapshot_max_age_s
+        )
+        self._cascade: Cascade = assembly.cascade_of(settings, self.fleet, self._watch, clock_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Gives back connections and memory. May be called twice."""
+        for provider in self._providers:
+            await provider.close()
+
+    async def hosts(self) -> tuple[HostSnapshot, ...]:
+        """What is true of every host now."""
+        return await self._watch.snapshots()
+
+    async def classify(self, request: RouteRequest | str) -> Classification:
+        """Which kind of task this is. No model but Mission Control is asked, and that only when unsure."""
+        return await self._cascade.classify(_as_request(request))
+
+    async def decide(self, request: RouteRequest | str, *, category: str | None = None) -> Decision:
+        """The decision without running it. An empty ``chain`` means that nothing here can answer.
+
+        With ``category`` the kind of task is taken from the caller and not classified. Raises UnknownModel
+        or UnknownCategory for a name that nobody knows.
+        """
+        return (await self._decided(_as_request(request), category))[0]
+
+    async def explain(self, request: RouteRequest | str, model: str) -> tuple[Decision, WhyNot]:
+        """The decision, and why ``model`` is not the one that answers: what keeps it out, what flips it."""
+        request = _as_request(request)
+        decision, world = await self._decided(request)
+        return decision, why_not(model, request, decision, world)
+
+    async def run(self, request: RouteRequest | str, *, decision: Decision | None = None) -> Answer:
+        """Decides and answers. Raises NoModelAvailable, AllAttemptsFailed or StreamBroken.
+
+        With ``decision`` (what ``decide`` gave for this request) it answers without deciding again.
+        """
+        async with aclosing(self.stream(request, decision=decision)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    return event.answer
+        raise AssertionError("a stream ends with Finished or raises")
+
+    async def stream(
+        self, request: RouteRequest | str, *, decision: Decision | None = None
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """The same piece by piece: Decided, any Switched, Delta after Delta, Finished.
+
+        Models of the chain are tried in order until one gives its first piece. From then on there is no
+        switch: a failure is raised as StreamBroken. Close the iterator early to cancel the generation.
+        """
+        request = _as_request(request)
+        begun_s = self._clock_s()
+        if decision is None:
+            decision, world = await self._decided(request)
+        else:
+            world = await self._world()
+        yield Decided(decision)
+        if not decision.chain:
+            raise _nothing(decision)
+        run = _Run(request, decision, world, begun_s)
+        for index, candidate in enumerate(decision.chain):
+            attempt = _Running(candidate, self._clock_s())
+            try:
+                async with aclosing(self._pieces(run, attempt)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+            except ProviderError as error:
+                failed = self._failed(run, attempt, error)
+                if attempt.begun or not error.next_may_help:
+                    raise
+                if index + 1 < len(decision.chain):
+                    following = decision.chain[index + 1]
+                    yield Switched(failed, following.model, following.host)
+                continue
+            self._health.succeeded(candidate.host, candidate.served_as)
+            self._watch.forget(candidate.host)
+            yield Finished(self._answer(run, attempt))
+            return
+        raise AllAttemptsFailed(
+            "no model of the chain gave an answer",
+            attempts=run.attempts,
+            hint="look at the hosts with: llm-router doctor",
+        )
+
+    async def embed(self, request: RouteRequest | str | Sequence[str]) -> EmbeddingAnswer:
+        """One vector per text. Raises NoModelAvailable where there is no embedder; asks no chat model."""
+        request = _as_embedding(request)
+        decision, world = await self._decided(request)
+        if not decision.chain:
+            raise _nothing(decision)
+        run = _Run(request, decision, world, self._clock_s())
+        for candidate in decision.chain:
+            attempt = _Running(candidate, self._clock_s())
+            try:
+                vectors = await self._vectors(run, attempt)
+            except ProviderError as error:
+                self._failed(run, attempt, error)
+                if not error.next_may_help:
+                    raise
+                continue
+            self._health.succeeded(candidate.host, candidate.served_as)
+            attempts = (*run.attempts, self._done(attempt))
+            return EmbeddingAnswer(vectors.vectors, decision, candidate.model, candidate.host, attempts)
+        raise AllAttemptsFailed("no embedder gave an answer", attempts=run.attempts)
+
+    async def _decided(self, request: RouteRequest, category: str | None = None) -> tuple[Decision, World]:
+        """The decision and the world it was made in, which the rest of the request goes on with."""
+        begun_s = self._clock_s()
+        self._refuse_cloud(request)
+        classification = await self._cascade.classify(request) if category is None else _asked_for(category)
+        world = await self._world()
+        decision = decide(request, classification, world)
+        elapsed_ms = (self._clock_s() - begun_s) * 1000
+        return replace(decision, decision_id=uuid.uuid4().hex, elapsed_ms=elapsed_ms), world
+
+    async def _world(self) -> World:
+        return World(self.fleet, await self._watch.snapshots(), self.settings.policy)
+
+    def _refuse_cloud(self, request: RouteRequest) -> None:
+        if request.model and is_cloud(request.model) and not self.settings.policy.allow_cloud:
+            raise InvalidRequest(
+                f"{request.model} would be answered on the internet",
+                why="names ending in :cloud leave this machine",
+                hint="choose a local model, or set policy.allow_cloud",
+            )
+
+    async def _pieces(self, run: _Run, attempt: _Running) -> AsyncGenerator[Delta, None]:
+        """Asks one candidate. Ends normally only after a whole, non-empty answer."""
+        candidate = attempt.candidate
+        if is_embedding_task(run.request, self.fleet.category(run.decision.category)):
+            vectors = await self._vectors(run, attempt)
+            text = msgspec.json.encode(vectors.vectors[0]).decode()
+            attempt.take(Delta(text=text), self._clock_s())
+            attempt.final = Final(candidate.served_as, "stop")
+            yield Delta(text=text)
+            return
+        provider = self._watch.provider(candidate.host)
+        async with aclosing(provider.chat(self._call(run, candidate))) as chunks:
+            async for chunk in chunks:
+                if isinstance(chunk, Final):
+                    attempt.final = chunk
+                    continue
+                attempt.take(chunk, self._clock_s())
+                yield chunk
+        if not attempt.begun:
+            raise BadReply(
+                f"{candidate.model}: the answer is empty",
+                why="the stream ended without a word",
+                host=candidate.host,
+                model=candidate.model,
+            )
+
+    def _call(self, run: _Run, candidate: Candidate) -> ChatCall:
+        facts = model_facts(candidate.model, run.world)
+        think = run.request.think if "thinking" in facts.capabilities else None
+        return ChatCall(
+            model=candidate.served_as,
+            request=run.request,
+            num_ctx=candidate.num_ctx,
+            think=think,
+            quirks=facts.quirks,
+            timeouts=self.settings.timeouts,
+        )
+
+    async def _vectors(self, run: _Run, attempt: _Running) -> Embeddings:
+        candidate, request = attempt.candidate, run.request
+        call = EmbedCall(
+            candidate.served_as, request.inputs or (request.task,), candidate.num_ctx, request.dimensions
+        )
+        return await self._watch.provider(candidate.host).embed(call)
+
+    def _failed(self, run: _Run, attempt: _Running, error: ProviderError) -> Attempt:
+        candidate = attempt.candidate
+        failed = replace(self._done(attempt), error=error)
+        run.attempts.append(failed)
+        if isinstance(error, HostUnreachable):
+            self._watch.forget(candidate.host)
+        version = self._watch.version(candidate.host)
+        self._health.failed(candidate.host, candidate.served_as, error, version=version)
+        return failed
+
+    def _done(self, attempt: _Running) -> Attempt:
+        candidate = attempt.candidate
+        return Attempt(candidate.model, candidate.host, self._clock_s() - attempt.begun_s)
+
+    def _answer(self, run: _Run, attempt: _Running) -> Answer:
+        candidate, now_s = attempt.candidate, self._clock_s()
+        final = attempt.final or Final(candidate.served_as, "stop")
+        family = model_facts(candidate.model, run.world).tokenizer
+        told = (
+            checks.other_model(candidate.served_as, final),
+            checks.truncation(run.request.estimate(family), final, candidate.num_ctx),
+        )
+        return Answer(
+            text="".join(attempt.text),
+            thinking="".join(attempt.thinking),
+            tool_calls=tuple(attempt.tool_calls),
+            logprobs=tuple(attempt.logprobs),
+            decision=run.decision,
+            model=candidate.model,
+            host=candidate.host,
+            attempts=(*run.attempts, self._done(attempt)),
+            done_reason=final.done_reason,
+            usage=final.usage,
+            warnings=tuple(sentence for sentence in told if sentence),
+            first_token_s=None if attempt.first_s is None else attempt.first_s - run.begun_s,
+            elapsed_s=now_s - run.begun_s,
+        )
+
+
+@dataclass(slots=True)
+class _Run:
+    """One request on its way through the chain."""
+
+    request: RouteRequest
+    decision: Decision
+    world: World
+    begun_s: float
+    attempts: list[Attempt] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Running:
+    """One candidate being asked, and what it has said so far."""
+
+    candidate: Candidate
+    begun_s: float
+    first_s: float | None = None
+    final: Final | None = None
+    text: list[str] = field(default_factory=list)
+    thinking: list[str] = field(default_factory=list)
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    logprobs: list[Json] = field(default_factory=list)
+
+    @property
+    def begun(self) -> bool:
+        return self.first_s is not None
+
+    def take(self, piece: Delta, now_s: float) -> None:
+        if self.first_s is None and not piece.empty:
+            self.first_s = now_s
+        self.text.append(piece.text)
+        self.thinking.append(piece.thinking)
+        self.tool_calls += piece.tool_calls
+        self.logprobs += piece.logprobs
+
+
+def _as_request(request: RouteRequest | str) -> RouteRequest:
+    return RouteRequest.from_text(request) if isinstance(request, str) else request
+
+
+def _asked_for(category: str) -> Classification:
+    return Classification(category, confidence=1.0, stage="explicit", probabilities={category: 1.0})
+
+
+def _as_embedding(request: RouteRequest | str | Sequence[str]) -> RouteRequest:
+    if isinstance(request, RouteRequest):
+        if request.inputs:
+            return request
+        return RouteRequest(kind=ApiKind.EMBEDDING, inputs=(request.task,), model=request.model)
+    return RouteRequest(
+        kind=ApiKind.EMBEDDING, inputs=(request,) if isinstance(request, str) else tuple(request)
+    )
+
+
+def _nothing(decision: Decision) -> NoModelAvailable:
+    return NoModelAvailable(
+        f"no model here can answer this {decision.category} task",
+        why="; ".join(f"{r.model}: {r.why}" for r in decision.rejected) or "the category has no models",
+        hint=_way_out(decision),
+        rejected=decision.rejected,
+    )
+
+
+def _way_out(decision: Decision) -> str:
+    codes = {rejection.code for rejection in decision.rejected}
+    if "not_installed" in codes:
+        missing = next(r.model for r in decision.rejected if r.code == "not_installed")
+        return f"ollama pull {missing}; or see what is missing with: llm-router doctor"
+    if "host_unreachable" in codes:
+        start = "start Ollama, or set OLLAMA_HOST to its address"
+        if importlib.util.find_spec("xllamacpp") is not None:
+            return start
+        return f"{start}; or let the embedded engine answer: pip install 'crewai-llm-router[local]'"
+    return "see each model's reason with: llm-router explain"

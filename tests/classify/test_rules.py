@@ -1,0 +1,124 @@
+"""Stage 1 reads hard evidence and nothing else."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from llm_router.classify.rules import Rules, hangul_share
+from llm_router.fleet import Fleet, load_fleet
+from llm_router.request import ApiKind, Image, Message, RouteRequest, Tool
+
+SIGHTED = frozenset({"max_vision", "fast_vision", "hybrid_reasoner"})
+PNG = Image("image/png", base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 16).decode())
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Fleet:
+    return load_fleet()
+
+
+@pytest.fixture(scope="module")
+def rules(fleet: Fleet) -> Rules:
+    return Rules(fleet)
+
+
+def judged(rules: Rules, request: RouteRequest, fleet: Fleet) -> str | frozenset[str] | None:
+    verdict = rules.judge(request, frozenset(fleet.categories))
+    return verdict.allowed if verdict.allowed else verdict.category
+
+
+def test_an_embedding_call_is_for_an_embedder(rules: Rules, fleet: Fleet) -> None:
+    request = RouteRequest(kind=ApiKind.EMBEDDING, inputs=("Prove that 1 = 1",))
+    assert judged(rules, request, fleet) == "embeddings"
+
+
+def test_an_image_binds_the_next_stage_to_the_vision_categories(rules: Rules, fleet: Fleet) -> None:
+    request = RouteRequest.from_text("what is this", images=[PNG])
+    assert judged(rules, request, fleet) == SIGHTED
+
+
+def test_an_image_of_an_earlier_turn_still_counts_because_it_is_sent_along(
+    rules: Rules, fleet: Fleet
+) -> None:
+    request = RouteRequest(
+        messages=(
+            Message("user", "what is this", (PNG,)),
+            Message("assistant", "a cat"),
+            Message("user", "which colour?"),
+        )
+    )
+    assert judged(rules, request, fleet) == SIGHTED
+
+
+def test_attached_tools_keep_a_conversation_on_tool_models_whatever_it_says(
+    rules: Rules, fleet: Fleet
+) -> None:
+    for text in ("thanks!", "Prove that √2 is irrational", "오늘 날씨 어때?"):
+        request = RouteRequest(messages=(Message("user", text),), tools=(Tool("weather"),))
+        assert judged(rules, request, fleet) == "agentic_tool_use"
+
+
+def test_a_large_document_is_long_context_and_a_promised_one_is_not(rules: Rules, fleet: Fleet) -> None:
+    large = RouteRequest.from_text("Summarise this.\n" + "The river rose again that night. " * 4000)
+    assert judged(rules, large, fleet) == "long_context"
+    promised = RouteRequest.from_text("I will send you a 300 page document, please summarise it")
+    assert judged(rules, promised, fleet) is None
+
+
+def test_a_requested_schema_is_structured_data(rules: Rules, fleet: Fleet) -> None:
+    request = RouteRequest(
+        messages=(Message("user", "my cat is called Tom"),), response_format={"type": "object"}
+    )
+    assert judged(rules, request, fleet) == "structured_data"
+
+
+@pytest.mark.parametrize(
+    ("text", "korean"),
+    [
+        ("오늘 저녁 뭐 먹을까?", True),
+        ("이 코드 고쳐줘 ```def f(): return undefined_variable_with_a_long_name```", True),
+        ("한국어로 답해줘: API가 뭐야?", True),
+        ("Translate 'hello' to Korean", False),
+        ("How do I say 안녕하세요 politely to my Korean grandmother?", False),
+        ("東京の天気は？", False),
+        ("12345 !!", False),
+    ],
+)
+def test_korean_is_told_by_its_script_not_by_words(
+    rules: Rules, fleet: Fleet, text: str, korean: bool
+) -> None:
+    found = judged(rules, RouteRequest.from_text(text), fleet)
+    assert (found == "korean_multilingual") is korean
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What is the capital of France?",
+        "rapid growth",
+        "Call me maybe",
+        "JSON is a format, who made it?",
+        "image of god",
+    ],
+)
+def test_words_alone_never_decide(rules: Rules, fleet: Fleet, text: str) -> None:
+    assert judged(rules, RouteRequest.from_text(text), fleet) is None
+
+
+def test_evidence_without_a_fitting_category_is_left_to_the_next_stage(fleet: Fleet) -> None:
+    from dataclasses import replace
+
+    names = {n: c for n, c in fleet.categories.items() if c.requires.capability != "vision"}
+    blind = replace(fleet, categories=names)
+    request = RouteRequest.from_text("what is this", images=[PNG])
+    verdict = Rules(blind).judge(request, frozenset(blind.categories))
+    assert verdict.allowed is None and verdict.category is None
+
+
+def test_the_share_of_hangul_ignores_code_digits_and_marks() -> None:
+    assert hangul_share("") == 0
+    assert hangul_share("123 …") == 0
+    assert hangul_share("가나다") == 1
+    assert hangul_share("가나 ab") == pytest.approx(0.5)

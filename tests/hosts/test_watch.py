@@ -1,0 +1,173 @@
+"""Snapshots are shared, age, and carry what was learned from failures."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from llm_router.answer import Embeddings
+from llm_router.errors import ModelUnusable, OutOfMemory, RequestRejected
+from llm_router.hosts.health import Health
+from llm_router.hosts.snapshot import HostKind, HostSnapshot, InstalledModel, ResidentModel, unreachable
+from llm_router.hosts.watch import HostWatch
+from llm_router.providers.base import EmbedCall
+
+
+class Host:
+    """A provider whose state the test sets, and that counts how often it is looked at."""
+
+    kind: HostKind = "ollama"
+
+    def __init__(self, name: str = "spark-1") -> None:
+        self.name = name
+        self.looks = 0
+        self.up = True
+        self.gate: asyncio.Event | None = None
+
+    async def snapshot(self) -> HostSnapshot:
+        self.looks += 1
+        if self.gate is not None:
+            await self.gate.wait()
+        if not self.up:
+            return unreachable(self.name, self.kind, "http://x", "connection refused")
+        return HostSnapshot(self.name, self.kind, "http://x", reachable=True, version="0.24.0")
+
+    def chat(self, call: object) -> object:
+        raise AssertionError("nobody asks for an answer here")
+
+    async def embed(self, call: EmbedCall) -> Embeddings:
+        raise AssertionError("nobody asks for vectors here")
+
+    async def close(self) -> None:
+        return None
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+@pytest.fixture
+def watch(host: Host, clock: Clock) -> HostWatch:
+    return HostWatch([host], Health(clock), clock, max_age_s=2, max_age_down_s=10, limit_s=0.05)  # type: ignore[list-item]
+
+
+async def test_a_snapshot_is_taken_once_and_again_when_it_is_old(
+    watch: HostWatch, host: Host, clock: Clock
+) -> None:
+    await watch.snapshots()
+    clock.now_s = 1.9
+    await watch.snapshots()
+    assert host.looks == 1
+    clock.now_s = 2.1
+    await watch.snapshots()
+    assert host.looks == 2
+
+
+async def test_many_at_once_cause_one_look(watch: HostWatch, host: Host) -> None:
+    await asyncio.gather(*(watch.snapshots() for _ in range(20)))
+    assert host.looks == 1
+
+
+async def test_a_host_that_is_down_is_looked_at_less_often(
+    watch: HostWatch, host: Host, clock: Clock
+) -> None:
+    host.up = False
+    assert not (await watch.snapshots())[0].reachable
+    clock.now_s = 5
+    await watch.snapshots()
+    assert host.looks == 1
+    clock.now_s = 11
+    host.up = True
+    assert (await watch.snapshots())[0].reachable
+
+
+async def test_forgetting_a_host_makes_the_next_request_look_again(watch: HostWatch, host: Host) -> None:
+    await watch.snapshots()
+    watch.forget("spark-1")
+    await watch.snapshots()
+    assert host.looks == 2
+
+
+async def test_a_host_that_never_answers_is_a_host_that_is_down(watch: HostWatch, host: Host) -> None:
+    host.gate = asyncio.Event()
+    snapshot = (await watch.snapshots())[0]
+    assert not snapshot.reachable
+    assert "within 0.05 s" in snapshot.problem
+
+
+async def test_snapshots_carry_what_failed(host: Host, clock: Clock) -> None:
+    health = Health(clock, threshold=2, rest_s=30)
+    watch = HostWatch([host], health, clock)  # type: ignore[list-item]
+    for _ in range(2):
+        health.failed("spark-1", "phi4", OutOfMemory("out of memory"))
+    health.failed(
+        "spark-1", "mllama", ModelUnusable("no", why="unknown model architecture"), version="0.24.0"
+    )
+    snapshot = (await watch.snapshots())[0]
+    assert "2 times" in snapshot.unhealthy["phi4:latest"]
+    assert snapshot.unusable == {"mllama:latest": "unknown model architecture"}
+
+
+def test_one_success_clears_a_model_and_another_host_is_not_blamed(clock: Clock) -> None:
+    health = Health(clock, threshold=2)
+    health.failed("a", "phi4", OutOfMemory("x"))
+    health.succeeded("a", "phi4:latest")
+    health.failed("a", "phi4", OutOfMemory("x"))
+    assert not health.unhealthy("a")
+    health.failed("a", "PHI4", OutOfMemory("x"))
+    assert health.unhealthy("a") and not health.unhealthy("b")
+
+
+def test_after_the_rest_one_more_failure_closes_it_off_anew(clock: Clock) -> None:
+    health = Health(clock, threshold=2, rest_s=30)
+    for _ in range(2):
+        health.failed("a", "phi4", OutOfMemory("x"))
+    clock.now_s = 31
+    assert not health.unhealthy("a")
+    health.failed("a", "phi4", OutOfMemory("x"))
+    assert health.unhealthy("a")
+
+
+def test_a_request_that_was_refused_for_itself_blames_no_model(clock: Clock) -> None:
+    health = Health(clock, threshold=1)
+    health.failed("a", "phi4", RequestRejected("bad format"))
+    assert not health.unhealthy("a")
+
+
+def test_an_unloadable_model_is_forgotten_with_a_new_version(clock: Clock) -> None:
+    health = Health(clock)
+    health.failed("a", "m", ModelUnusable("x", why="arch"), version="0.30.0")
+    assert health.unusable("a", "0.30.0") and not health.unusable("a", "0.31.0")
+
+
+def test_a_snapshot_finds_models_by_any_spelling_and_by_the_hosts_own_name() -> None:
+    snapshot = HostSnapshot(
+        "vllm",
+        "openai",
+        "http://x",
+        reachable=True,
+        installed={
+            "Qwen/Qwen2.5-72B": InstalledModel("Qwen/Qwen2.5-72B"),
+            "phi4:latest": InstalledModel("phi4:latest"),
+        },
+        resident={"phi4:latest": ResidentModel("phi4:latest")},
+        served_names={"qwen2.5:72b": "Qwen/Qwen2.5-72B"},
+    )
+    assert snapshot.find_installed("qwen2.5:72b") is not None
+    assert snapshot.find_installed("phi4") is not None
+    assert snapshot.find_resident("Phi4") is not None
+    assert snapshot.find_installed("mistral:7b") is None

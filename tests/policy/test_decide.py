@@ -1,0 +1,237 @@
+"""The policy as a function: a request, a classification and a world in; a decision out."""
+
+from __future__ import annotations
+
+import base64
+
+import msgspec
+import pytest
+from tests.support.worlds import classified, embedded, host, host_down, whole_fleet, world
+
+from llm_router.errors import UnknownModel
+from llm_router.fleet import Fleet, load_fleet
+from llm_router.hosts.snapshot import InstalledModel, ResidentModel
+from llm_router.policy import PolicySettings, decide
+from llm_router.request import ApiKind, Image, RouteRequest, Tool
+
+PNG = Image("image/png", base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 32).decode())
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Fleet:
+    return load_fleet()
+
+
+def ask(text: str = "Say something", **arguments: object) -> RouteRequest:
+    return RouteRequest.from_text(text, **arguments)  # type: ignore[arg-type]
+
+
+def test_the_fleets_choice_answers_where_everything_is_installed(fleet: Fleet) -> None:
+    here = world(fleet, whole_fleet(fleet))
+    for name in fleet.categories:
+        if name in ("max_reasoning_moe", "embeddings"):
+            continue
+        decision = decide(ask(), classified(name), here)
+        assert decision.selected_model == fleet.choice_for(name)
+        assert decision.answer_model == decision.selected_model, name
+
+
+def test_deepseek_v3_is_explained_away_by_memory_and_another_model_answers(fleet: Fleet) -> None:
+    decision = decide(ask(), classified("max_reasoning_moe"), world(fleet, whole_fleet(fleet)))
+    assert decision.selected_model == "deepseek-v3"
+    substitutes = [choice.model for choice in fleet.categories["max_reasoning_moe"].models[1:]]
+    assert decision.answer_model in substitutes
+    rejection = next(r for r in decision.rejected if r.model == "deepseek-v3")
+    assert rejection.code == "memory"
+    assert "40" in rejection.why and "GB" in rejection.why
+    assert any(f"{decision.answer_model} answers instead" in reason for reason in decision.reasons)
+
+
+def test_deepseek_v3_is_explained_by_memory_even_without_any_host(fleet: Fleet) -> None:
+    decision = decide(ask(), classified("max_reasoning_moe"), world(fleet, host_down()))
+    codes = {r.model: r.code for r in decision.rejected}
+    assert codes["deepseek-v3"] == "memory"
+    assert codes["deepseek-r1:70b"] == "host_unreachable"
+
+
+def test_llama_vision_is_refused_on_an_ollama_that_cannot_load_it(fleet: Fleet) -> None:
+    here = world(fleet, whole_fleet(fleet, version="0.33.0"))
+    decision = decide(ask(images=(PNG,)), classified("max_vision"), here)
+    rejection = next(r for r in decision.rejected if r.model == "llama3.2-vision:90b")
+    assert rejection.code == "ollama_version"
+    assert "0.33.0" in rejection.why and "0.30.0" in rejection.why
+    assert decision.selected_model == "llama3.2-vision:90b"
+    assert decision.answer_model in {"apriel-1.5-15b-thinker", "llava:13b"}
+
+
+def test_the_chain_holds_models_of_the_category_only_and_no_embedder(fleet: Fleet) -> None:
+    here = world(fleet, whole_fleet(fleet))
+    for name, category in fleet.categories.items():
+        decision = decide(ask(), classified(name), here)
+        listed = {choice.model for choice in category.models}
+        chain = [candidate.model for candidate in decision.chain]
+        assert set(chain) <= listed
+        assert len(chain) == len(set(chain))
+        if name != "embeddings":
+            assert "nomic-embed-text" not in chain
+
+
+def test_an_image_never_goes_to_a_model_without_eyes(fleet: Fleet) -> None:
+    blind = world(fleet, host("qwen2.5:14b", "mixtral:8x7b", "gpt-oss:20b"), embedded())
+    decision = decide(ask(images=(PNG,)), classified("max_vision"), blind)
+    assert decision.chain == ()
+    assert {r.code for r in decision.rejected} <= {"not_installed", "capability", "ollama_version"}
+    assert any(r.model == "smollm2:135m" and "cannot see images" in r.why for r in decision.rejected)
+
+
+def test_what_the_host_says_of_capabilities_beats_the_fleet_file(fleet: Fleet) -> None:
+    told = InstalledModel("gpt-oss:20b", capabilities=frozenset({"completion"}))
+    request = RouteRequest(messages=ask().messages, tools=(Tool("weather"),))
+    decision = decide(request, classified("agentic_tool_use"), world(fleet, host(told, "qwen2.5:14b")))
+    assert decision.answer_model == "qwen2.5:14b"
+    assert next(r for r in decision.rejected if r.model == "gpt-oss:20b").code == "capability"
+
+
+def test_a_request_longer_than_the_context_is_refused_with_its_numbers(fleet: Fleet) -> None:
+    long_request = ask("word " * 7000)
+    decision = decide(long_request, classified("efficient_general"), world(fleet, whole_fleet(fleet)))
+    rejection = next(r for r in decision.rejected if r.model == "gemma2:9b")
+    assert rejection.code == "context"
+    assert "8,192" in rejection.why
+
+
+def test_the_answers_own_length_counts_against_the_context(fleet: Fleet) -> None:
+    short = ask("hello", options={"num_predict": 100})
+    greedy = ask("hello", options={"num_predict": 8000})
+    here = world(fleet, host("nous-hermes2"))
+    assert decide(short, classified("instruction_following"), here).answer_model == "nous-hermes2"
+    refused = decide(greedy, classified("instruction_following"), here)
+    assert next(r for r in refused.rejected if r.model == "nous-hermes2").code == "context"
+
+
+def test_non_commercial_models_are_refused_only_when_asked_to(fleet: Fleet) -> None:
+    open_world = world(fleet, whole_fleet(fleet))
+    strict = world(fleet, whole_fleet(fleet), settings=PolicySettings(commercial_only=True))
+    assert decide(ask(), classified("fast_rag"), open_world).answer_model == "command-r"
+    decision = decide(ask(), classified("fast_rag"), strict)
+    assert next(r for r in decision.rejected if r.model == "command-r").code == "licence"
+    assert decision.answer_model not in {"command-r", "command-r-plus", "solar", None}
+
+
+def test_a_resident_model_costs_no_load_and_one_with_another_context_does(fleet: Fleet) -> None:
+    planned = fleet.models["qwen2.5:14b"].planned_num_ctx
+    warm = host("qwen2.5:14b", resident=[ResidentModel("qwen2.5:14b", context_length=planned)])
+    other = host("qwen2.5:14b", resident=[ResidentModel("qwen2.5:14b", context_length=planned * 2)])
+    for snapshot, resident in ((warm, True), (other, False)):
+        answer = decide(ask(), classified("structured_data"), world(fleet, snapshot)).answer
+        assert answer is not None
+        assert answer.resident is resident
+        assert (answer.estimate.load_s == 0) is resident
+
+
+def test_prefer_score_lets_a_faster_model_pass_the_fleets_choice(fleet: Fleet) -> None:
+    here = whole_fleet(fleet)
+    slow_costs = PolicySettings(prefer="score", time_weight=5.0)
+    decision = decide(ask(), classified("max_reasoning"), world(fleet, here, settings=slow_costs))
+    assert decision.selected_model == "deepseek-r1:70b"
+    assert decision.answer_model != "deepseek-r1:70b"
+    scores = [candidate.score for candidate in decision.chain]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_the_stand_in_answers_only_where_no_fleet_model_can(fleet: Fleet) -> None:
+    alone = decide(ask(), classified("simple_chat"), world(fleet, host_down(), embedded()))
+    assert alone.answer_model == "smollm2:135m"
+    assert alone.chain[0].stand_in
+    assert alone.selected_model == "mistral:7b"
+    beside = decide(ask(), classified("simple_chat"), world(fleet, host("mistral:7b"), embedded()))
+    assert [c.model for c in beside.chain] == ["mistral:7b"]
+
+
+def test_a_model_asked_for_by_name_is_the_only_candidate(fleet: Fleet) -> None:
+    decision = decide(
+        ask(model="phi4:latest"), classified("simple_chat"), world(fleet, whole_fleet(fleet), embedded())
+    )
+    assert [c.model for c in decision.chain] == ["phi4"]
+    assert decision.selected_model == "phi4"
+    down = decide(ask(model="phi4"), classified("simple_chat"), world(fleet, host_down(), embedded()))
+    assert down.chain == ()
+
+
+def test_a_model_that_only_the_host_knows_can_be_asked_for(fleet: Fleet) -> None:
+    own = InstalledModel(
+        "qwen3:8b", size_bytes=5_200_000_000, capabilities=frozenset({"completion", "tools"}), params="8.2B"
+    )
+    decision = decide(ask(model="qwen3:8b"), classified("simple_chat"), world(fleet, host(own)))
+    assert decision.answer_model == "qwen3:8b"
+    assert decision.model_params == "8.2B"
+    assert decision.model_size_gb == pytest.approx(5.2)
+
+
+def test_an_unknown_model_is_named_with_the_nearest_one(fleet: Fleet) -> None:
+    with pytest.raises(UnknownModel) as caught:
+        decide(ask(model="mistrall:7b"), classified("simple_chat"), world(fleet, host("phi4")))
+    assert "mistral:7b" in (caught.value.hint or "")
+
+
+def test_a_deprecated_first_choice_hands_over_to_the_next(fleet: Fleet) -> None:
+    old = msgspec.structs.replace(fleet.models["mistral:7b"], deprecated=True)
+    from dataclasses import replace
+
+    changed = replace(fleet, models={**fleet.models, "mistral:7b": old})
+    decision = decide(ask(), classified("simple_chat"), world(changed, whole_fleet(changed)))
+    assert decision.selected_model != "mistral:7b"
+    assert decision.answer_model == decision.selected_model
+    assert next(r for r in decision.rejected if r.model == "mistral:7b").code == "deprecated"
+
+
+def test_resting_and_unloadable_models_are_passed_over(fleet: Fleet) -> None:
+    tired = host("mistral:7b", "gemma2:9b", unhealthy={"mistral:7b": "failed 3 times in a row"})
+    decision = decide(ask(), classified("simple_chat"), world(fleet, tired))
+    assert next(r for r in decision.rejected if r.model == "mistral:7b").code == "unhealthy"
+    broken = host("mistral:7b", "gemma2:9b", unusable={"mistral:7b": "unknown model architecture"})
+    decision = decide(ask(), classified("simple_chat"), world(fleet, broken))
+    assert next(r for r in decision.rejected if r.model == "mistral:7b").code == "unusable"
+
+
+def test_an_embedding_call_is_answered_by_an_embedder_or_by_nobody(fleet: Fleet) -> None:
+    request = RouteRequest(kind=ApiKind.EMBEDDING, inputs=("some text",))
+    decision = decide(request, classified("embeddings"), world(fleet, whole_fleet(fleet), embedded()))
+    assert [c.model for c in decision.chain] == ["nomic-embed-text"]
+    without = decide(request, classified("embeddings"), world(fleet, host("mistral:7b"), embedded()))
+    assert without.chain == ()
+
+
+def test_savings_are_told_against_the_baseline_and_can_be_negative(fleet: Fleet) -> None:
+    here = world(fleet, whole_fleet(fleet))
+    small = decide(ask(), classified("simple_chat"), here).savings
+    assert small is not None and small.memory_gb > 35 and small.seconds > 0
+    assert small.baseline == "qwen2.5:72b"
+    large = decide(ask(), classified("max_rag"), here).savings
+    assert large is not None and large.memory_gb < 0
+    assert decide(ask(), classified("max_quality_general"), here).savings is None
+
+
+def test_the_callers_num_ctx_is_not_passed_on_and_said_so(fleet: Fleet) -> None:
+    decision = decide(
+        ask(options={"num_ctx": 131072}), classified("simple_chat"), world(fleet, whole_fleet(fleet))
+    )
+    assert decision.answer is not None
+    assert decision.answer.num_ctx == fleet.models["mistral:7b"].planned_num_ctx
+    assert any("num_ctx 131072" in warning for warning in decision.warnings)
+
+
+def test_the_same_model_on_two_hosts_prefers_the_one_where_it_is_resident(fleet: Fleet) -> None:
+    planned = fleet.models["mistral:7b"].planned_num_ctx
+    cold = host("mistral:7b", name="a")
+    warm = host("mistral:7b", name="b", resident=[ResidentModel("mistral:7b", context_length=planned)])
+    decision = decide(ask(), classified("simple_chat"), world(fleet, cold, warm))
+    assert [c.host for c in decision.chain if c.model == "mistral:7b"] == ["b", "a"]
+
+
+def test_every_json_decision_has_the_documented_keys(fleet: Fleet) -> None:
+    told = decide(ask(), classified("simple_chat"), world(fleet, host_down())).as_json()
+    wanted = {"category", "selected_model", "answer_model", "confidence", "stage"}
+    assert wanted | {"reasons", "rejected", "fallback"} <= set(told)
+    assert told["answer_model"] is None
+    msgspec.json.encode(told)

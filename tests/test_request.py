@@ -1,0 +1,98 @@
+"""The request as a value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llm_router.errors import InvalidRequest
+from llm_router.names import canonical, is_auto, is_cloud, same_model
+from llm_router.request import MAX_IMAGE_BYTES, ApiKind, Image, Message, RouteRequest, Tool
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 32
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t"])
+def test_an_empty_task_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="empty"):
+        RouteRequest.from_text(text)
+
+
+def test_a_picture_alone_is_a_task() -> None:
+    request = RouteRequest.from_text("", images=[Image.from_bytes(PNG)])
+    assert request.task == ""
+    assert len(request.images) == 1
+
+
+def test_the_task_is_the_last_word_of_the_user_not_of_a_tool() -> None:
+    request = RouteRequest(
+        messages=(Message("user", "book it"), Message("tool", "booked"), Message("assistant", "ok"))
+    )
+    assert request.task == "book it"
+
+
+def test_everything_the_model_must_read_counts() -> None:
+    bare = RouteRequest.from_text("hello there, how are you today?")
+    from dataclasses import replace
+
+    with_tool = replace(bare, tools=(Tool("weather", "tells the weather of a city", {"type": "object"}),))
+    with_image = RouteRequest.from_text("hello there, how are you today?", images=[Image.from_bytes(PNG)])
+    with_history = replace(bare, messages=(Message("user", "long " * 50), *bare.messages))
+    for larger in (with_tool, with_image, with_history):
+        assert larger.estimate().tokens > bare.estimate().tokens
+
+
+@pytest.mark.parametrize(
+    ("data", "media_type"),
+    [
+        (PNG, "image/png"),
+        (b"\xff\xd8\xff\xe0" + b"0" * 20, "image/jpeg"),
+        (b"RIFF0000WEBPVP8 ", "image/webp"),
+        (b"GIF89a" + b"0" * 10, "image/gif"),
+    ],
+)
+def test_images_are_known_by_their_bytes(data: bytes, media_type: str) -> None:
+    assert Image.from_bytes(data).media_type == media_type
+
+
+def test_a_file_that_is_no_image_or_too_large_or_missing_is_one_clear_error(tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("hello")
+    with pytest.raises(InvalidRequest) as caught:
+        Image.from_file(text)
+    assert "--file" in (caught.value.hint or "")
+    large = tmp_path / "large.png"
+    with large.open("wb") as file:
+        file.write(PNG)
+        file.truncate(MAX_IMAGE_BYTES + 1)
+    with pytest.raises(InvalidRequest, match="the limit is"):
+        Image.from_file(large)
+    with pytest.raises(InvalidRequest, match="cannot read"):
+        Image.from_file(tmp_path / "missing.png")
+    with pytest.raises(InvalidRequest, match="empty"):
+        Image.from_bytes(b"")
+
+
+def test_an_embedding_needs_a_text() -> None:
+    with pytest.raises(InvalidRequest, match="nothing to embed"):
+        RouteRequest(kind=ApiKind.EMBEDDING, inputs=("  ",))
+
+
+@pytest.mark.parametrize("name", [None, "", "auto", "AUTO", "auto:latest", " auto "])
+def test_names_that_leave_the_choice_to_the_router(name: str | None) -> None:
+    assert is_auto(name)
+    assert RouteRequest.from_text("x", model=name).model is None
+
+
+def test_names_are_compared_as_ollama_does() -> None:
+    assert canonical("Phi4") == "phi4:latest"
+    assert same_model("phi4", "registry.ollama.ai/library/phi4:latest")
+    assert same_model("ollama/mistral:7b", "mistral:7B")
+    assert not same_model("llama3.1", "llama3.1:70b")
+    assert canonical("hf.co/some:thing/model") == "hf.co/some:thing/model:latest"
+
+
+def test_cloud_names_are_known() -> None:
+    assert is_cloud("gpt-oss:120b-cloud") and is_cloud("x:CLOUD")
+    assert not is_cloud("cloudy:7b")
