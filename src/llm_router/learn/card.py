@@ -40,11 +40,13 @@ Says which of {len(facts.per_category)} kinds of work a text asks for, with cali
 - **Form**: hashed word, word-pair and letter n-grams (Hangul and CJK by characters) plus structural features,
   multinomial logistic regression, 8-bit weights, {facts.size_bytes / 1e6:.2f} MB. Numpy only at run time.
 - **Licence**: Apache-2.0, like the rest of the project.
-- **Data**: {facts.written} texts written for this project (`training/`), and {facts.copies} distorted copies
-  of them (lower case, typing errors, "Please"). See `training/README.md`.
+- **Data**: {facts.written} texts made of what was written for this project (`training/`, filled frames
+  included), and {facts.copies} distorted copies of them (lower case, typing errors,
+  "Please"). See `training/README.md`.
 - **Made by**: `python -m llm_router.learn.train`, seed {SEED}; the same text gives the same bytes.
 - **Calibration**: temperature {facts.temperature}, fitted in cross-validation on texts that the fit had
-  not seen; a confidence of 0.8 means that 8 of 10 such answers are acceptable.
+  not seen; it counts an answer by a neighbouring tier as acceptable. On other people's
+  texts the confidence may be off.
 
 | figure | value |
 |---|---|
