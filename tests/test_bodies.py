@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llm_router.bodies import request_from_body, request_from_json
 from llm_router.errors import InvalidRequest, LLMRouterError
-from llm_router.request import ApiKind, JsonObject
+from llm_router.request import ApiKind, Json, JsonObject
 
 PNG64 = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 64).decode()
 
@@ -118,7 +118,11 @@ def test_tools_of_both_shapes_and_the_old_functions_field() -> None:
 def test_reasoning_effort_becomes_thinking() -> None:
     chat: JsonObject = {"messages": [{"role": "user", "content": "x"}]}
     assert request_from_body({**chat, "reasoning_effort": "none"}).think is False
+    assert request_from_body({**chat, "reasoning_effort": "minimal"}).think is False
     assert request_from_body({**chat, "reasoning_effort": "high"}).think == "high"
+    assert request_from_body({**chat, "reasoning_effort": "xhigh"}).think == "high"
+    assert request_from_body({**chat, "reasoning_effort": "ultra"}).think == "high"
+    assert request_from_body({**chat, "think": "max"}).think == "high"
     assert request_from_body({**chat, "think": True}).think is True
     assert request_from_body(chat).think is None
 
@@ -141,6 +145,13 @@ def test_reasoning_effort_becomes_thinking() -> None:
          "never fetches"),
         ('{"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": "{"}}]}]}',
          "arguments of the tool call"),
+        ('{"prompt": "x", "reasoning_effort": "a lot"}', "a lot"),
+        ('{"prompt": "x", "format": "yaml"}', "yaml"),
+        ('{"prompt": "x", "response_format": {"type": "xml"}}', "xml"),
+        ('{"prompt": ["a", "b"]}', "2 prompts"),
+        ('{"prompt": "\\ud800"}', "surrogate"),
+        ('{"prompt": "x", "max_tokens": 1.5}', "max_tokens"),
+        ('{"prompt": "x", "options": {"num_predict": "12"}}', "num_predict"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_one_error_that_names_the_place(body: str, part: str) -> None:
@@ -181,3 +192,30 @@ field_names = st.sampled_from(
 def test_any_json_in_the_known_fields_gives_a_request_or_one_of_our_errors(body: dict[str, object]) -> None:
     with contextlib.suppress(LLMRouterError):
         request_from_json(json.dumps(body))
+
+
+def test_whole_numbers_may_be_written_as_floats() -> None:
+    request = request_from_json('{"prompt": ["x"], "max_tokens": 1e3, "seed": 7.0}')
+    assert request.task == "x"
+    assert request.options == {"num_predict": 1000, "seed": 7}
+    assert all(type(value) is int for value in request.options.values())
+
+
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [
+        ({"logprobs": True, "top_logprobs": 3}, {"logprobs": True, "top_logprobs": 3}),
+        ({"logprobs": 5}, {"logprobs": True, "top_logprobs": 5}),
+        ({"logprobs": 0}, {"logprobs": True}),
+        ({"logprobs": False}, {"logprobs": False}),
+    ],
+)
+def test_log_probabilities_are_asked_for_as_either_api_says(body: JsonObject, options: JsonObject) -> None:
+    assert request_from_body({"prompt": "x", **body}).options == options
+
+
+@pytest.mark.parametrize(("choice", "offered"), [("none", 0), ("auto", 2), ("required", 2)])
+def test_a_caller_who_chooses_no_tool_offers_none(choice: str, offered: int) -> None:
+    tools: list[Json] = [{"type": "function", "function": {"name": name}} for name in ("f", "g")]
+    body: JsonObject = {"prompt": "x", "tools": tools, "tool_choice": choice}
+    assert len(request_from_body(body).tools) == offered

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from llm_router.errors import InvalidRequest
 from llm_router.names import canonical, is_auto, is_cloud, same_model
-from llm_router.request import MAX_IMAGE_BYTES, ApiKind, Image, Message, RouteRequest, Tool
+from llm_router.request import MAX_IMAGE_BYTES, ApiKind, Image, Json, Message, RouteRequest, Tool, ToolCall
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 32
 
@@ -96,3 +97,47 @@ def test_names_are_compared_as_ollama_does() -> None:
 def test_cloud_names_are_known() -> None:
     assert is_cloud("gpt-oss:120b-cloud") and is_cloud("x:CLOUD")
     assert not is_cloud("cloudy:7b")
+
+
+def test_the_calls_that_a_model_asked_for_count_too() -> None:
+    asked = (Message("user", "write it"), Message("assistant", ""))
+    bare = RouteRequest(messages=asked)
+    call = ToolCall("write_file", {"content": "a line of the file\n" * 500})
+    with_call = RouteRequest(messages=(asked[0], Message("assistant", "", tool_calls=(call,))))
+    assert with_call.estimate().tokens > bare.estimate().tokens + 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_predict", "12"),
+        ("num_predict", True),
+        ("num_predict", 1.5),
+        ("num_ctx", math.inf),
+        ("temperature", "hot"),
+        ("temperature", False),
+        ("temperature", math.nan),
+        ("stop", 5),
+        ("stop", ["END", 5]),
+        ("logprobs", "yes"),
+        ("num_predict", 10**400),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_refused_by_name(name: str, value: Json) -> None:
+    with pytest.raises(InvalidRequest, match=f"option {name}") as caught:
+        RouteRequest.from_text("hi", options={name: value})
+    assert caught.value.why
+
+
+def test_options_that_mean_the_same_become_the_same() -> None:
+    options: dict[str, Json] = {
+        "num_predict": 4096.0,
+        "temperature": 1,
+        "stop": "END",
+        "seed": None,
+        "a_new_one": "x",
+    }
+    request = RouteRequest.from_text("hi", options=options)
+    assert request.options == {"num_predict": 4096, "temperature": 1, "stop": ["END"], "a_new_one": "x"}
+    assert type(request.options["num_predict"]) is int
+    assert request.output_limit_tokens == 4096

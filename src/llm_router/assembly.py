@@ -12,9 +12,10 @@ from llm_router.classify.embedded import EncoderStage
 from llm_router.classify.mission_control import MissionControl, Target
 from llm_router.classify.rules import Rules
 from llm_router.config import HostSettings, Settings, load_configuration
+from llm_router.errors import ConfigError, nearest
 from llm_router.fleet import Fleet, load_fleet
 from llm_router.hosts.watch import HostWatch
-from llm_router.providers.base import Provider, Timeouts
+from llm_router.providers.base import Provider
 
 
 def settings_of_the_user() -> Settings:
@@ -30,9 +31,12 @@ def providers_of(
 ) -> tuple[Provider, ...]:
     """One provider per configured host, and the embedded engine where it may stand in.
 
-    ``progress`` is told before the engine's model file is fetched, on another thread.
+    ``progress`` is told before the engine's model file is fetched, on another thread. Raises ConfigError
+    where a host's ``models`` names a model that the fleet does not have.
     """
-    providers = [_provider(host, settings.timeouts) for host in settings.hosts]
+    for host in settings.hosts:
+        _check_names(host, fleet)
+    providers = [_provider(host, settings) for host in settings.hosts]
     if settings.routing.stand_in == "auto" and fleet.stand_in is not None:
         from llm_router.providers.embedded import EmbeddedProvider
 
@@ -42,7 +46,17 @@ def providers_of(
     return tuple(providers)
 
 
-def _provider(host: HostSettings, timeouts: Timeouts) -> Provider:
+def _check_names(host: HostSettings, fleet: Fleet) -> None:
+    for name in host.models:
+        if fleet.find(name) is None:
+            raise ConfigError(
+                f"host {host.name}: models names {name!r}",
+                why="the fleet does not have it",
+                hint=nearest(name, fleet.models) or "list the fleet's names with: llm-router models",
+            )
+
+
+def _provider(host: HostSettings, settings: Settings) -> Provider:
     key = os.environ.get(host.api_key_env) if host.api_key_env else None
     if host.kind == "openai":
         from llm_router.providers.openai_compat import OpenAICompatProvider
@@ -50,20 +64,22 @@ def _provider(host: HostSettings, timeouts: Timeouts) -> Provider:
         return OpenAICompatProvider(
             host.name,
             host.url,
-            timeouts=timeouts,
+            timeouts=settings.timeouts,
             usable_memory_gb=host.memory_gb,
             served_names=host.models,
             api_key=key,
+            allow_cloud=settings.policy.allow_cloud,
         )
     from llm_router.providers.ollama import OllamaProvider
 
     return OllamaProvider(
         host.name,
         host.url,
-        timeouts=timeouts,
+        timeouts=settings.timeouts,
         usable_memory_gb=host.memory_gb,
         served_names=host.models,
         api_key=key,
+        allow_cloud=settings.policy.allow_cloud,
     )
 
 

@@ -7,7 +7,8 @@ path where there is one, else by its own fields.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Literal
 
 import msgspec
@@ -35,8 +36,23 @@ _OPENAI_OPTIONS: Mapping[str, str] = {
     "presence_penalty": "presence_penalty",
     "max_tokens": "num_predict",
     "max_completion_tokens": "num_predict",
+    "top_logprobs": "top_logprobs",
 }
 """OpenAI's top-level parameters live under ``options`` in Ollama, under these names."""
+
+_WHOLE = frozenset({"seed", "max_tokens", "max_completion_tokens", "top_logprobs"})
+
+_EFFORTS: Mapping[str, bool | str] = {
+    "none": False,
+    "minimal": False,
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "high",
+    "max": "high",
+    "ultra": "high",
+}
+"""What callers say of thinking → the values that every version of Ollama with thinking takes."""
 
 
 class _Function(msgspec.Struct):
@@ -96,6 +112,8 @@ class _Body(msgspec.Struct):
     suffix: str | None = None
     images: list[str] | None = None
     tools: list[_Tool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    function_call: str | dict[str, Any] | None = None
     functions: list[_Function] | None = None
     response_format: _ResponseFormat | None = None
     format: str | dict[str, Any] | None = None
@@ -103,17 +121,19 @@ class _Body(msgspec.Struct):
     think: bool | str | None = None
     reasoning_effort: str | None = None
     raw: bool | None = None
-    dimensions: int | None = None
+    dimensions: int | float | None = None
     user: str | None = None
     session_id: str | None = None
     temperature: float | None = None
     top_p: float | None = None
-    seed: int | None = None
+    seed: int | float | None = None
     stop: str | list[str] | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
+    max_tokens: int | float | None = None
+    max_completion_tokens: int | float | None = None
+    logprobs: bool | int | None = None
+    top_logprobs: int | float | None = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -129,7 +149,7 @@ def request_from_json(data: bytes | str) -> RouteRequest:
     except msgspec.ValidationError as error:
         raise _wrong_field(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest("the body is not JSON", why=str(error)) from error
+        raise _not_json(data, error) from error
     except RecursionError as error:
         raise InvalidRequest("the body is nested too deeply", why="no request needs that") from error
 
@@ -140,6 +160,21 @@ def request_from_body(body: JsonObject) -> RouteRequest:
         return _request(msgspec.convert(body, _Body))
     except msgspec.ValidationError as error:
         raise _wrong_field(error) from error
+
+
+def _not_json(data: bytes | str, error: Exception) -> InvalidRequest:
+    """The decoder also stops at half a surrogate pair and says nothing that would help to find it."""
+    try:
+        json.dumps(json.loads(data), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return InvalidRequest(
+            "cannot read a text of the body",
+            why="it has half of a surrogate pair (\\ud800 to \\udfff), which is no character",
+            hint="send the whole character, or leave it out",
+        )
+    except (ValueError, RecursionError):
+        pass
+    return InvalidRequest("the body is not JSON", why=str(error))
 
 
 def _wrong_field(error: msgspec.ValidationError) -> InvalidRequest:
@@ -166,7 +201,7 @@ def _request(body: _Body) -> RouteRequest:
         response_format=_response_format(body),
         model=body.model,
         options=_options(body),
-        think=body.think if body.think is not None else _think(body.reasoning_effort),
+        think=_think(body),
         suffix=body.suffix,
         raw=bool(body.raw),
         session_id=body.session_id or body.user,
@@ -187,7 +222,7 @@ def _embedding(body: _Body, value: str | Sequence[Any]) -> RouteRequest:
         inputs=tuple(texts),
         model=body.model,
         options=dict(body.options or {}),
-        dimensions=body.dimensions,
+        dimensions=_whole("dimensions", body.dimensions),
         session_id=body.session_id or body.user,
     )
 
@@ -232,10 +267,16 @@ def _content(message: _Message) -> tuple[str, tuple[Image, ...]]:
 
 
 def _prompt_messages(body: _Body) -> tuple[Message, ...]:
-    prompt = body.prompt if isinstance(body.prompt, str) else "\n".join(body.prompt or ())
+    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt or [""]
+    if len(prompts) > 1:
+        raise InvalidRequest(
+            f"cannot answer {len(prompts)} prompts at once",
+            why="each one is a task of its own and may need another model",
+            hint="send one request per prompt",
+        )
     images = tuple(Image.from_base64(item) for item in body.images or ())
     system = (Message("system", body.system),) if body.system else ()
-    return (*system, Message("user", prompt, images))
+    return (*system, Message("user", prompts[0], images))
 
 
 def _tool_call(call: _ToolCall) -> ToolCall:
@@ -252,6 +293,8 @@ def _tool_call(call: _ToolCall) -> ToolCall:
 
 
 def _tools(body: _Body) -> tuple[Tool, ...]:
+    if "none" in (body.tool_choice, body.function_call):
+        return ()
     functions = [tool.function or _Function(name=tool.name or "") for tool in body.tools or ()]
     functions += body.functions or []
     return tuple(Tool(f.name, f.description or "", f.parameters or {}) for f in functions)
@@ -262,22 +305,53 @@ def _response_format(body: _Body) -> Literal["json"] | JsonObject | None:
     if wanted is not None:
         if wanted.type == "json_schema" and wanted.json_schema is not None:
             return wanted.json_schema.schema or "json"
-        return "json" if wanted.type == "json_object" else None
+        return _plain_format("response_format.type", wanted.type, {"json_object", "json_schema"}, {"text"})
     if isinstance(body.format, dict):
         return body.format
-    return "json" if body.format == "json" else None
+    return _plain_format("format", body.format or "", {"json"}, {""})
+
+
+def _plain_format(field: str, given: str, is_json: Set[str], is_text: Set[str]) -> Literal["json"] | None:
+    if given in is_json or given in is_text:
+        return "json" if given in is_json else None
+    raise InvalidRequest(
+        f"cannot use {field}",
+        why=f"{given[:80]!r} is not a format that models can be held to",
+        hint="ask for JSON, give a JSON schema, or leave it out",
+    )
 
 
 def _options(body: _Body) -> dict[str, Json]:
     options: dict[str, Json] = dict(body.options or {})
+    if body.logprobs is not None:
+        # /v1/completions says with one number what chat says with two fields.
+        options["logprobs"] = body.logprobs is not False
+        if not isinstance(body.logprobs, bool) and body.logprobs > 0:
+            options["top_logprobs"] = body.logprobs
     for theirs, ours in _OPENAI_OPTIONS.items():
         value = getattr(body, theirs)
         if value is not None:
-            options[ours] = [value] if theirs == "stop" and isinstance(value, str) else value
+            options[ours] = _whole(theirs, value) if theirs in _WHOLE else value
     return options
 
 
-def _think(effort: str | None) -> bool | str | None:
-    if effort is None:
-        return None
-    return False if effort in ("none", "minimal") else effort
+def _whole(field: str, value: int | float | None) -> int | None:
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise InvalidRequest(f"cannot read {field}", why=f"{value} is not a whole number")
+        return int(value)
+    return value
+
+
+def _think(body: _Body) -> bool | str | None:
+    wanted = body.think if body.think is not None else body.reasoning_effort
+    if wanted is None or isinstance(wanted, bool):
+        return wanted
+    try:
+        return _EFFORTS[wanted.lower()]
+    except KeyError:
+        raise InvalidRequest(
+            f"cannot read {'think' if body.think is not None else 'reasoning_effort'}",
+            why=f"{wanted[:80]!r} is not an effort",
+            hint=f"efforts are {', '.join(_EFFORTS)}",
+        ) from None

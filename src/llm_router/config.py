@@ -20,6 +20,7 @@ from msgspec import Meta
 from llm_router import strict_yaml
 from llm_router.classify.settings import ClassifySettings
 from llm_router.errors import ConfigError
+from llm_router.names import is_cloud
 from llm_router.policy.settings import PolicySettings
 from llm_router.providers.address import ollama_url
 from llm_router.providers.base import Timeouts
@@ -201,7 +202,19 @@ def _settings(values: dict[str, Any]) -> Settings:
         raise ConfigError(
             "hosts need different names", why=f"they are called {', '.join(names)}", hint="give each a name:"
         )
+    for host in () if settings.policy.allow_cloud else hosts:
+        _refuse_cloud_names(host)
     return msgspec.structs.replace(settings, hosts=tuple(hosts))
+
+
+def _refuse_cloud_names(host: HostSettings) -> None:
+    for name, served in host.models.items():
+        if is_cloud(served):
+            raise ConfigError(
+                f"host {host.name}: models maps {name} to {served}",
+                why="it would be answered on the internet; policy.allow_cloud is off",
+                hint="map it to a model of that host, or set policy.allow_cloud",
+            )
 
 
 def _put(values: dict[str, Any], name: str, value: object, origins: dict[str, str], origin: str) -> None:

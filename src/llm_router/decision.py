@@ -109,6 +109,7 @@ class Candidate:
     estimate: Estimate
     score: float
     num_ctx: int | None
+    can_think: bool = False
     stand_in: bool = False
 
 

@@ -13,6 +13,7 @@
         ├── HostUnreachable        nothing listens there, the name does not resolve, the line dropped
         ├── HostTimeout            it listens and does not answer in time
         ├── HostBusy               it says that its queue is full (503)
+        ├── HostRefused            it refuses this client (401, 403): a wrong key, a host it does not allow
         ├── ModelNotInstalled      the host does not have the model (404)
         ├── ModelUnusable          this host can never load the model: unknown architecture, no such engine
         ├── CapabilityMissing      the model cannot do what was asked (tools, images, thinking, embedding)
@@ -23,9 +24,16 @@
         ├── BadReply               it answered with something that is not an answer (HTML, garbage, nothing)
         └── StreamBroken           the answer stopped after its first part; never retried on another model
 
-Each class fixes four facts: the HTTP status a gateway sends, a stable ``code``, the exit code of the command
-line, and, for provider errors, whether trying again (``retryable``) or trying the next model
-(``next_may_help``) makes sense. Blocking and streaming calls raise the same classes.
+Each class fixes three facts: the HTTP status a gateway sends, a stable ``code`` and the exit code of the
+command line, which is 3 where no model can take the task and 1 where one took it and failed. Provider errors
+add whether trying again (``retryable``) or trying the next model (``next_may_help``) makes sense, and whom
+repeated failures count against:
+
+    blames_host     HostUnreachable, HostTimeout, HostRefused: every model there would fail
+    blames_model    OutOfMemory, RunnerFailed, BadReply, HostTimeout, StreamBroken: this model failed there
+    neither         the rest: the request does not fit, or the host said plainly what it lacks
+
+Blocking and streaming calls raise the same classes.
 """
 
 from __future__ import annotations
@@ -38,6 +46,10 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from llm_router.answer import Attempt
     from llm_router.decision import Rejection
+
+
+_SHOWN_CHARS = 80
+"""How much of a name that nobody knows is repeated; a file given as a name by mistake may be megabytes."""
 
 
 class LLMRouterError(Exception):
@@ -75,6 +87,7 @@ class UnknownModel(UsageError):
 
     @classmethod
     def named(cls, name: str, known: Iterable[str]) -> UnknownModel:
+        name = _clipped(name)
         hint = nearest(name, known) or "list the names with: llm-router models"
         return cls(
             f"unknown model {name!r}", why="neither the fleet file nor a reachable host has it", hint=hint
@@ -86,6 +99,7 @@ class UnknownCategory(UsageError):
 
     @classmethod
     def named(cls, name: str, known: Iterable[str]) -> UnknownCategory:
+        name = _clipped(name)
         hint = nearest(name, known) or "list the names with: llm-router categories"
         return cls(f"unknown category {name!r}", why="the fleet does not have it", hint=hint)
 
@@ -165,6 +179,7 @@ class ProviderError(LLMRouterError):
     retryable: ClassVar[bool] = False
     next_may_help: ClassVar[bool] = True
     blames_host: ClassVar[bool] = False
+    blames_model: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -191,12 +206,19 @@ class HostUnreachable(ProviderError):
 class HostTimeout(ProviderError):
     code = "host_timeout"
     http_status = 504
+    blames_host = True
+    blames_model = True
 
 
 class HostBusy(ProviderError):
     code = "host_busy"
     http_status = 503
     retryable = True
+
+
+class HostRefused(ProviderError):
+    code = "host_refused"
+    blames_host = True
 
 
 class ModelNotInstalled(ProviderError):
@@ -221,11 +243,14 @@ class ContextExceeded(ProviderError):
 class OutOfMemory(ProviderError):
     code = "out_of_memory"
     http_status = 503
+    blames_model = True
 
 
 class RunnerFailed(ProviderError):
     code = "runner_failed"
+    exit_code = 1
     retryable = True
+    blames_model = True
 
 
 class RequestRejected(ProviderError):
@@ -237,14 +262,22 @@ class RequestRejected(ProviderError):
 
 class BadReply(ProviderError):
     code = "bad_reply"
+    exit_code = 1
+    blames_model = True
 
 
 class StreamBroken(ProviderError):
     code = "stream_broken"
+    exit_code = 1
     next_may_help = False
+    blames_model = True
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """A hint such as ``did you mean 'phi4'?``, or None where nothing is close."""
     match = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
     return f"did you mean {match[0]!r}?" if match else None
+
+
+def _clipped(name: str) -> str:
+    return name if len(name) <= _SHOWN_CHARS else name[: _SHOWN_CHARS - 1] + "…"

@@ -36,5 +36,8 @@ def is_auto(name: str | None) -> bool:
 
 
 def is_cloud(name: str) -> bool:
-    """Whether Ollama would send a request for this name to a server on the internet."""
-    return name.strip().lower().endswith(_CLOUD_SUFFIXES)
+    """Whether Ollama would send a request for this name to a server on the internet.
+
+    A ``:latest`` that a client appended to the name hides nothing.
+    """
+    return name.strip().lower().removesuffix(":latest").endswith(_CLOUD_SUFFIXES)

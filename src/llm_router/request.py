@@ -41,6 +41,56 @@ _IMAGE_MAGIC = {
 }
 
 
+RELOADING_OPTIONS = frozenset(
+    {
+        "draft_num_predict",
+        "f16_kv",
+        "logits_all",
+        "low_vram",
+        "main_gpu",
+        "num_batch",
+        "num_gpu",
+        "num_thread",
+        "numa",
+        "use_mlock",
+        "use_mmap",
+        "vocab_only",
+    }
+)
+"""Options of a request that never reach a server, beside ``num_ctx``, which the fleet sets.
+
+They belong to how a model is loaded. Ollama compares them with those of the loaded model and loads it anew
+where one differs (``needsReload`` in its ``server/sched.go``): tens of seconds, for every other caller too.
+Some of these names only older versions know.
+"""
+
+_OptionKind = Literal["a whole number", "a number", "true or false", "a text or a list of texts"]
+
+_OPTION_KINDS: Mapping[str, _OptionKind] = {
+    **dict.fromkeys(
+        (
+            *("num_predict", "num_ctx", "num_keep", "top_k", "repeat_last_n", "seed", "top_logprobs"),
+            *("mirostat", "num_batch", "num_gpu", "main_gpu", "num_thread", "draft_num_predict"),
+        ),
+        "a whole number",
+    ),
+    **dict.fromkeys(
+        (
+            *("temperature", "top_p", "min_p", "typical_p", "tfs_z", "mirostat_tau", "mirostat_eta"),
+            *("repeat_penalty", "presence_penalty", "frequency_penalty"),
+        ),
+        "a number",
+    ),
+    **dict.fromkeys(
+        ("logprobs", "use_mmap", "use_mlock", "numa", "low_vram", "penalize_newline"), "true or false"
+    ),
+    "stop": "a text or a list of texts",
+}
+"""What each option must be. Names that are not here pass as they are: new versions bring new ones."""
+
+_LARGEST_WHOLE = 2**63 - 1
+
+
 class ApiKind(StrEnum):
     """Which kind of call it is; an embedding call can only be answered by an embedder."""
 
@@ -144,8 +194,9 @@ class RouteRequest:
     """One task, however it arrived.
 
     ``model`` is None when the router shall choose. ``options`` use Ollama's names and units
-    (``temperature``, ``num_predict``, ``stop``…), whatever API the request came through. ``response_format``
-    is None, ``"json"`` or a JSON schema. ``think`` is None where the caller did not say.
+    (``temperature``, ``num_predict``, ``stop``…), whatever API the request came through; one of the wrong
+    kind raises InvalidRequest, and one that is None counts as not given. ``response_format`` is None,
+    ``"json"`` or a JSON schema. ``think`` is None where the caller did not say.
     """
 
     messages: tuple[Message, ...] = ()
@@ -169,6 +220,8 @@ class RouteRequest:
             raise InvalidRequest("nothing to do", why="the task is empty", hint="say what you want done")
         if is_auto(self.model):
             object.__setattr__(self, "model", None)
+        given = {name: _option(name, value) for name, value in self.options.items() if value is not None}
+        object.__setattr__(self, "options", given)
 
     @classmethod
     def from_text(
@@ -231,13 +284,54 @@ class RouteRequest:
     def _estimate(self, family: TokenizerFamily) -> TokenEstimate:
         fixed = MESSAGE_OVERHEAD_TOKENS * len(self.messages) + IMAGE_TOKENS * len(self.images)
         # One estimate over everything: the bounds of many short texts, added up, would be far too wide.
-        read = (*self.texts, *(_tool_text(tool) for tool in self.tools), self.suffix or "")
+        calls = (f"{call.name} {call.arguments}" for message in self.messages for call in message.tool_calls)
+        read = (*self.texts, *calls, *(_tool_text(tool) for tool in self.tools), self.suffix or "")
         part = estimate_tokens("\n".join(read), family)
         return TokenEstimate(fixed + part.tokens, fixed + part.low, fixed + part.high)
 
 
 def _tool_text(tool: Tool) -> str:
     return f"{tool.name} {tool.description} {tool.parameters}"
+
+
+def _option(name: str, value: Json) -> Json:
+    """The option as its kind is written: whole numbers as int, texts as a list."""
+    kind = _OPTION_KINDS.get(name)
+    match kind:
+        case None:
+            return value
+        case "true or false" if isinstance(value, bool):
+            return value
+        case "a text or a list of texts" if isinstance(value, str):
+            return [value]
+        case "a text or a list of texts" if isinstance(value, list):
+            if all(isinstance(text, str) for text in value):
+                return value
+        case "a whole number" | "a number":
+            number = _number(value, whole=kind == "a whole number")
+            if number is not None:
+                return number
+    raise InvalidRequest(
+        f"cannot use the option {name}",
+        why=f"it must be {kind}, not {_shown(value)}",
+        hint="change it, or leave it out",
+    )
+
+
+def _shown(value: Json) -> str:
+    """Short enough for an error: a large integer or a long text is only named by its type."""
+    return str(value) if isinstance(value, bool | float) else f"this {type(value).__name__}"
+
+
+def _number(value: Json, *, whole: bool) -> int | float | None:
+    """None where it is no number that any server takes: true, text, not finite, beyond 64 bits."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not (abs(value) <= _LARGEST_WHOLE):
+        return None
+    if not whole:
+        return value
+    return int(value) if float(value).is_integer() else None
 
 
 def _media_type(head: bytes, name: str) -> str:

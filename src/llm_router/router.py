@@ -9,10 +9,11 @@ Every front (terminal, CrewAI Flow, Python) goes through ``Router``; it owns no 
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -39,10 +40,13 @@ from llm_router.decision import Candidate, Classification, Decision
 from llm_router.errors import (
     AllAttemptsFailed,
     BadReply,
+    HostTimeout,
     HostUnreachable,
     InvalidRequest,
+    ModelNotInstalled,
     NoModelAvailable,
     ProviderError,
+    UnknownModel,
 )
 from llm_router.fleet import Fleet
 from llm_router.hosts.health import Health
@@ -51,10 +55,13 @@ from llm_router.hosts.watch import HostWatch
 from llm_router.names import is_cloud
 from llm_router.policy import World, decide
 from llm_router.policy.decide import model_facts
-from llm_router.policy.gates import is_embedding_task
+from llm_router.policy.needs import is_embedding_task
 from llm_router.policy.why_not import WhyNot, why_not
 from llm_router.providers.base import ChatCall, EmbedCall, Provider
 from llm_router.request import ApiKind, Json, RouteRequest, ToolCall
+
+RETRY_PAUSE_S = 0.5
+"""Before the one retry of a failure that passes by itself, such as a full queue."""
 
 
 class Router:
@@ -75,11 +82,13 @@ class Router:
         settings: Settings | None = None,
         providers: Sequence[Provider] | None = None,
         clock_s: Callable[[], float] = time.perf_counter,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         settings = settings if settings is not None else assembly.settings_of_the_user()
         self.settings = settings
         self.fleet = fleet if fleet is not None else assembly.fleet_of(settings)
         self._clock_s = clock_s
+        self._pause = pause
         self._providers = (
             tuple(providers) if providers is not None else assembly.providers_of(settings, self.fleet)
         )
@@ -155,8 +164,8 @@ class Router:
         if not decision.chain:
             raise _nothing(decision)
         run = _Run(request, decision, world, begun_s)
-        for index, candidate in enumerate(decision.chain):
-            attempt = _Running(candidate, self._clock_s())
+        while run.waiting:
+            attempt = _Running(run.waiting.pop(0), self._clock_s())
             try:
                 async with aclosing(self._pieces(run, attempt)) as pieces:
                     async for piece in pieces:
@@ -165,12 +174,11 @@ class Router:
                 failed = self._failed(run, attempt, error)
                 if attempt.begun or not error.next_may_help:
                     raise
-                if index + 1 < len(decision.chain):
-                    following = decision.chain[index + 1]
+                if await self._go_on(run, attempt.candidate, error):
+                    following = run.waiting[0]
                     yield Switched(failed, following.model, following.host)
                 continue
-            self._health.succeeded(candidate.host, candidate.served_as)
-            self._watch.forget(candidate.host)
+            self._succeeded(attempt.candidate)
             yield Finished(self._answer(run, attempt))
             return
         raise AllAttemptsFailed(
@@ -186,7 +194,8 @@ class Router:
         if not decision.chain:
             raise _nothing(decision)
         run = _Run(request, decision, world, self._clock_s())
-        for candidate in decision.chain:
+        while run.waiting:
+            candidate = run.waiting.pop(0)
             attempt = _Running(candidate, self._clock_s())
             try:
                 vectors = await self._vectors(run, attempt)
@@ -194,8 +203,9 @@ class Router:
                 self._failed(run, attempt, error)
                 if not error.next_may_help:
                     raise
+                await self._go_on(run, candidate, error)
                 continue
-            self._health.succeeded(candidate.host, candidate.served_as)
+            self._succeeded(candidate)
             attempts = (*run.attempts, self._done(attempt))
             return EmbeddingAnswer(vectors.vectors, decision, candidate.model, candidate.host, attempts)
         raise AllAttemptsFailed("no embedder gave an answer", attempts=run.attempts)
@@ -239,7 +249,7 @@ class Router:
                     continue
                 attempt.take(chunk, self._clock_s())
                 yield chunk
-        if not attempt.begun:
+        if not attempt.begun and not _may_be_empty(run.request):
             raise BadReply(
                 f"{candidate.model}: the answer is empty",
                 why="the stream ended without a word",
@@ -248,8 +258,13 @@ class Router:
             )
 
     def _call(self, run: _Run, candidate: Candidate) -> ChatCall:
-        facts = model_facts(candidate.model, run.world)
-        think = run.request.think if "thinking" in facts.capabilities else None
+        try:
+            facts = model_facts(candidate.model, run.world)
+        except UnknownModel as error:  # its host went away between the decision and now
+            raise ModelNotInstalled(
+                f"{candidate.model} is gone from {candidate.host}", host=candidate.host, model=candidate.model
+            ) from error
+        think = run.request.think if candidate.can_think else None
         return ChatCall(
             model=candidate.served_as,
             request=run.request,
@@ -270,11 +285,32 @@ class Router:
         candidate = attempt.candidate
         failed = replace(self._done(attempt), error=error)
         run.attempts.append(failed)
-        if isinstance(error, HostUnreachable):
+        if isinstance(error, HostUnreachable | ModelNotInstalled):
             self._watch.forget(candidate.host)
-        version = self._watch.version(candidate.host)
+        version = next((h.version for h in run.world.hosts if h.name == candidate.host), "")
         self._health.failed(candidate.host, candidate.served_as, error, version=version)
         return failed
+
+    def _succeeded(self, candidate: Candidate) -> None:
+        self._health.succeeded(candidate.host, candidate.served_as, loaded=not candidate.resident)
+        if not candidate.resident:
+            self._watch.forget(candidate.host)  # it is resident now, and something else may not be
+
+    async def _go_on(self, run: _Run, failed: Candidate, error: ProviderError) -> bool:
+        """Whether another try is worth it; leaves in ``run.waiting`` what is.
+
+        After a failure of the host itself other hosts go first. A host whose answer did not begin in time is
+        not asked to load anything more. Where nothing is left, a passing failure is retried once.
+        """
+        if isinstance(error, HostTimeout):
+            run.waiting = [c for c in run.waiting if c.host != failed.host or c.resident]
+        if error.blames_host:
+            run.waiting.sort(key=lambda candidate: candidate.host == failed.host)
+        if not run.waiting and error.retryable and not run.retried:
+            run.retried = True
+            await self._pause(RETRY_PAUSE_S)
+            run.waiting = [failed]
+        return bool(run.waiting)
 
     def _done(self, attempt: _Running) -> Attempt:
         candidate = attempt.candidate
@@ -314,6 +350,11 @@ class _Run:
     world: World
     begun_s: float
     attempts: list[Attempt] = field(default_factory=list)
+    waiting: list[Candidate] = field(init=False)
+    retried: bool = False
+
+    def __post_init__(self) -> None:
+        self.waiting = list(self.decision.chain)
 
 
 @dataclass(slots=True)
@@ -358,6 +399,12 @@ def _as_embedding(request: RouteRequest | str | Sequence[str]) -> RouteRequest:
     return RouteRequest(
         kind=ApiKind.EMBEDDING, inputs=(request,) if isinstance(request, str) else tuple(request)
     )
+
+
+def _may_be_empty(request: RouteRequest) -> bool:
+    """Whether an answer without a word can be right: a stop sequence at once, or a limit of a token."""
+    limit = request.options.get("num_predict")
+    return bool(request.options.get("stop")) or limit in (0, 1)
 
 
 def _nothing(decision: Decision) -> NoModelAvailable:

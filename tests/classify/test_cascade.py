@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from llm_router.classify.embedded import EncoderStage, task_text
 from llm_router.classify.encoder import Encoder, EncoderFileError
 from llm_router.classify.rules import Rules
 from llm_router.decision import StageName
-from llm_router.fleet import Fleet, load_fleet
+from llm_router.fleet import Category, Fleet, load_fleet
 from llm_router.request import Image, Message, RouteRequest
 
 PNG = Image("image/png", base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 16).decode())
@@ -105,6 +106,35 @@ async def test_a_broken_weights_file_degrades_to_the_other_stages_and_says_so(fl
     assert told.stage == "default"
     assert "damaged" in told.trail[1].note
     assert "damaged" in (await cascade(fleet, stage).classify(HELLO)).trail[0].note
+
+
+@pytest.mark.parametrize("examples", [("same text",) * 5, ("one", "two"), ("a", " a ", "", "b", "c")])
+async def test_a_category_with_too_few_examples_does_not_stop_the_others(
+    fleet: Fleet, examples: tuple[str, ...]
+) -> None:
+    own = Category(description="mine", models=fleet.categories["simple_chat"].models, examples=examples)
+    changed = replace(fleet, categories={**fleet.categories, "mine": own})
+    told = await cascade(changed, EncoderStage(changed)).classify(
+        RouteRequest.from_text("hello, how are you?")
+    )
+    assert told.category == "simple_chat"
+
+
+async def test_a_category_of_a_users_file_is_routed_to_by_its_examples(fleet: Fleet) -> None:
+    examples = (
+        "Which risks are in this supplier contract?",
+        "Is this non-compete clause enforceable?",
+        "Compare both limitation of liability clauses",
+        "What is missing in this NDA?",
+        "Flag everything unusual in these terms of service",
+    )
+    own = Category(description="contracts", models=fleet.categories["simple_chat"].models, examples=examples)
+    changed = replace(fleet, categories={**fleet.categories, "legal_review": own})
+    stage = EncoderStage(changed)
+    request = RouteRequest.from_text("Which risks are hidden in this contract clause?")
+    told = await cascade(changed, stage).classify(request)
+    assert told.category == "legal_review"
+    assert (await cascade(changed, stage).classify(HELLO)).category == "simple_chat"
 
 
 def test_a_short_follow_up_is_read_with_the_message_before_it() -> None:

@@ -60,6 +60,11 @@ def test_attached_tools_keep_a_conversation_on_tool_models_whatever_it_says(
         assert judged(rules, request, fleet) == "agentic_tool_use"
 
 
+def test_an_image_and_a_tool_together_leave_both_kinds_possible(rules: Rules, fleet: Fleet) -> None:
+    request = RouteRequest(messages=(Message("user", "book what you see", (PNG,)),), tools=(Tool("book"),))
+    assert judged(rules, request, fleet) == SIGHTED | {"agentic_tool_use"}
+
+
 def test_a_large_document_is_long_context_and_a_promised_one_is_not(rules: Rules, fleet: Fleet) -> None:
     large = RouteRequest.from_text("Summarise this.\n" + "The river rose again that night. " * 4000)
     assert judged(rules, large, fleet) == "long_context"

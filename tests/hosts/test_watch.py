@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from llm_router.answer import Embeddings
-from llm_router.errors import ModelUnusable, OutOfMemory, RequestRejected
+from llm_router.errors import (
+    ContextExceeded,
+    HostBusy,
+    HostTimeout,
+    ModelUnusable,
+    OutOfMemory,
+    RequestRejected,
+)
 from llm_router.hosts.health import Health
 from llm_router.hosts.snapshot import HostKind, HostSnapshot, InstalledModel, ResidentModel, unreachable
 from llm_router.hosts.watch import HostWatch
 from llm_router.providers.base import EmbedCall
+
+SNAPSHOT = HostSnapshot(
+    "a",
+    "ollama",
+    "http://x",
+    reachable=True,
+    installed={n: InstalledModel(n) for n in ("phi4", "mistral:7b")},
+)
 
 
 class Host:
@@ -127,9 +143,9 @@ def test_one_success_clears_a_model_and_another_host_is_not_blamed(clock: Clock)
     health.failed("a", "phi4", OutOfMemory("x"))
     health.succeeded("a", "phi4:latest")
     health.failed("a", "phi4", OutOfMemory("x"))
-    assert not health.unhealthy("a")
+    assert not health.unhealthy(SNAPSHOT)
     health.failed("a", "PHI4", OutOfMemory("x"))
-    assert health.unhealthy("a") and not health.unhealthy("b")
+    assert health.unhealthy(SNAPSHOT) and not health.unhealthy(replace(SNAPSHOT, name="b"))
 
 
 def test_after_the_rest_one_more_failure_closes_it_off_anew(clock: Clock) -> None:
@@ -137,15 +153,32 @@ def test_after_the_rest_one_more_failure_closes_it_off_anew(clock: Clock) -> Non
     for _ in range(2):
         health.failed("a", "phi4", OutOfMemory("x"))
     clock.now_s = 31
-    assert not health.unhealthy("a")
+    assert not health.unhealthy(SNAPSHOT)
     health.failed("a", "phi4", OutOfMemory("x"))
-    assert health.unhealthy("a")
+    assert health.unhealthy(SNAPSHOT)
 
 
 def test_a_request_that_was_refused_for_itself_blames_no_model(clock: Clock) -> None:
     health = Health(clock, threshold=1)
     health.failed("a", "phi4", RequestRejected("bad format"))
-    assert not health.unhealthy("a")
+    assert not health.unhealthy(SNAPSHOT)
+
+
+def test_a_callers_own_mistake_makes_no_model_rest_for_the_others(clock: Clock) -> None:
+    health = Health(clock, threshold=1)
+    for error in (ContextExceeded("too long"), HostBusy("full"), RequestRejected("no")):
+        health.failed("a", "phi4", error)
+    assert not health.unhealthy(SNAPSHOT)
+
+
+def test_an_answer_that_never_began_rests_everything_that_would_have_to_be_loaded(clock: Clock) -> None:
+    health = Health(clock, rest_s=30)
+    warm = replace(SNAPSHOT, resident={"phi4": ResidentModel("phi4")})
+    health.failed("a", "mistral:7b", HostTimeout("silent", why="nothing came for 300 s"))
+    assert set(health.unhealthy(warm)) == {"mistral:7b"}
+    assert "300 s" in health.unhealthy(warm)["mistral:7b"]
+    clock.now_s = 31
+    assert not health.unhealthy(warm)
 
 
 def test_an_unloadable_model_is_forgotten_with_a_new_version(clock: Clock) -> None:

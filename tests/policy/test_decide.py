@@ -100,13 +100,61 @@ def test_a_request_longer_than_the_context_is_refused_with_its_numbers(fleet: Fl
     assert "8,192" in rejection.why
 
 
-def test_the_answers_own_length_counts_against_the_context(fleet: Fleet) -> None:
-    short = ask("hello", options={"num_predict": 100})
-    greedy = ask("hello", options={"num_predict": 8000})
+def test_the_usual_length_of_an_answer_counts_against_the_context_and_a_limit_only_lowers_it(
+    fleet: Fleet,
+) -> None:
     here = world(fleet, host("nous-hermes2"))
-    assert decide(short, classified("instruction_following"), here).answer_model == "nous-hermes2"
-    refused = decide(greedy, classified("instruction_following"), here)
+    nearly_full = "The committee met and agreed on the plan. " * 316
+    assert decide(ask("hello"), classified("instruction_following"), here).answer_model == "nous-hermes2"
+    greedy = ask("hello", options={"num_predict": 100_000})
+    assert decide(greedy, classified("instruction_following"), here).answer_model == "nous-hermes2"
+    refused = decide(ask(nearly_full), classified("instruction_following"), here)
     assert next(r for r in refused.rejected if r.model == "nous-hermes2").code == "context"
+    short = ask(nearly_full, options={"num_predict": 20})
+    assert decide(short, classified("instruction_following"), here).answer_model == "nous-hermes2"
+
+
+def test_many_short_texts_to_embed_need_no_more_context_than_the_longest(fleet: Fleet) -> None:
+    here = world(fleet, whole_fleet(fleet))
+    many = RouteRequest(kind=ApiKind.EMBEDDING, inputs=("a passage of a few words " * 10,) * 200)
+    assert decide(many, classified("embeddings"), here).answer_model == "nomic-embed-text"
+    long = RouteRequest(kind=ApiKind.EMBEDDING, inputs=("short", "a passage of a few words " * 1000))
+    assert decide(long, classified("embeddings"), here).rejected[0].code == "context"
+
+
+def test_a_server_that_fixed_its_own_context_and_memory_is_believed(fleet: Fleet) -> None:
+    from dataclasses import replace
+
+    told = InstalledModel("big", context_length=131072)
+    vllm = replace(host(told, name="vllm"), kind="openai", served_names={"deepseek-v3": "big"})
+    decision = decide(ask("word " * 20000), classified("max_reasoning_moe"), world(fleet, vllm))
+    assert decision.answer_model == "deepseek-v3"
+    assert decision.chain[0].served_as == "big"
+
+
+def test_health_is_looked_up_by_the_hosts_own_name_for_a_model(fleet: Fleet) -> None:
+    from dataclasses import replace
+
+    mapped = replace(
+        host("own-name", unhealthy={"own-name:latest": "failed 3 times"}),
+        served_names={"mistral:7b": "own-name"},
+    )
+    decision = decide(ask(), classified("simple_chat"), world(fleet, mapped))
+    assert next(r for r in decision.rejected if r.model == "mistral:7b").code == "unhealthy"
+
+
+def test_a_name_that_a_host_maps_to_the_cloud_is_refused(fleet: Fleet) -> None:
+    from dataclasses import replace
+
+    leaking = replace(host("x:120b-cloud"), served_names={"mistral:7b": "x:120b-cloud"})
+    decision = decide(ask(), classified("simple_chat"), world(fleet, leaking))
+    assert next(r for r in decision.rejected if r.model == "mistral:7b").code == "cloud"
+
+
+def test_options_that_would_reload_a_model_are_told(fleet: Fleet) -> None:
+    request = ask(options={"num_gpu": 1, "use_mmap": True, "temperature": 0.1})
+    decision = decide(request, classified("simple_chat"), world(fleet, whole_fleet(fleet)))
+    assert any("num_gpu, use_mmap not used" in warning for warning in decision.warnings)
 
 
 def test_non_commercial_models_are_refused_only_when_asked_to(fleet: Fleet) -> None:

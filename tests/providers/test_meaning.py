@@ -38,7 +38,7 @@ REAL_TEXTS = [
     (500, "invalid JSON schema in format", errors.RequestRejected),
     (500, 'option "num_ctx" must be of type integer', errors.RequestRejected),
     (400, "top_logprobs must be between 0 and 20", errors.RequestRejected),
-    (403, "", errors.RequestRejected),
+    (403, "", errors.HostRefused),
     (404, "404 page not found", errors.BadReply),
     (500, "something nobody has seen before", errors.RunnerFailed),
 ]

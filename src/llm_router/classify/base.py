@@ -42,7 +42,7 @@ class Stage(Protocol):
     name: StageName
 
     def prepare(self) -> None:
-        """Loads what the first task would otherwise wait for. Called before each task, so cheap when done."""
+        """Loads what the first task would otherwise wait for. Called before the first task, on a thread."""
         ...
 
     async def classify(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from llm_router.classify.base import Stage, Verdict
@@ -24,10 +25,11 @@ class Cascade:
         self._stages = tuple(stages)
         self._sure_from = sure_from
         self._clock_s = clock_s
+        self._prepared = False
 
     async def classify(self, request: RouteRequest) -> Classification:
-        for stage in self._stages:
-            stage.prepare()
+        if not self._prepared:
+            await asyncio.to_thread(self._prepare)  # reading weights would stop every other stream
         begun_s = self._clock_s()
         allowed = frozenset(self._fleet.categories)
         bound: tuple[Evidence, ...] = ()
@@ -56,6 +58,11 @@ class Cascade:
             elapsed_ms=(self._clock_s() - begun_s) * 1000,
             trail=tuple(trail),
         )
+
+    def _prepare(self) -> None:
+        for stage in self._stages:
+            stage.prepare()
+        self._prepared = True
 
     def _default(self, allowed: frozenset[str]) -> Verdict:
         usual = self._fleet.default_category

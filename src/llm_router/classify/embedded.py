@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from llm_router.classify.base import Verdict
@@ -27,6 +28,7 @@ class EncoderStage:
         self._load = load or _packaged
         self._encoder: Encoder | None = None
         self._problem = ""
+        self._loading = threading.Lock()
 
     def prepare(self) -> None:
         """Loads the weights, once."""
@@ -53,6 +55,10 @@ class EncoderStage:
         )
 
     def _ready(self) -> Encoder | None:
+        with self._loading:  # tasks that arrive together load the weights once
+            return self._loaded()
+
+    def _loaded(self) -> Encoder | None:
         if self._encoder is None and not self._problem:
             from llm_router.classify.encoder import MIN_EXAMPLES, EncoderFileError
 
@@ -64,10 +70,14 @@ class EncoderStage:
             new = {
                 name: category.examples
                 for name, category in self._fleet.categories.items()
-                if name not in encoder.categories and len(category.examples) >= MIN_EXAMPLES
+                if name not in encoder.categories and _different(category.examples) >= MIN_EXAMPLES
             }
             self._encoder = encoder.extend(new) if new else encoder
         return self._encoder
+
+
+def _different(examples: Iterable[str]) -> int:
+    return len({text.strip() for text in examples} - {""})
 
 
 def task_text(request: RouteRequest) -> str:

@@ -125,7 +125,11 @@ def _tools(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Verd
     if not count:
         return None
     text = "a tool is attached" if count == 1 else f"{count} tools are attached"
-    return _among(rules.needing("tools", allowed), allowed, Evidence("tools", text))
+    names = rules.needing("tools", allowed)
+    if request.images:  # only a model with both will do, and it may be listed for either
+        names += tuple(name for name in rules.needing("vision", allowed) if name not in names)
+        text += ", and an image"
+    return _among(names, allowed, Evidence("tools", text))
 
 
 def _long_document(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Verdict | None:

@@ -12,6 +12,7 @@ import click
 from llm_router.cli import output
 from llm_router.cli.context import Options, pass_options, run
 from llm_router.errors import LLMRouterError, ProviderError, UnknownModel, UsageError
+from llm_router.names import is_cloud
 
 if TYPE_CHECKING:
     from llm_router.cli.progress import Progress
@@ -179,6 +180,8 @@ def planned(tags: Iterable[str], world: World, *, force: bool = False) -> Plan:
             there.append(tag)
         elif not name:
             skipped.append((tag, "the public library does not have it; import its file with ollama create"))
+        elif is_cloud(name) and not world.settings.allow_cloud:
+            skipped.append((tag, f"{name} would be answered on the internet; policy.allow_cloud is off"))
         elif reason and not force:
             skipped.append((tag, f"{reason[1]}; pull it anyway with: llm-router pull --force {tag}"))
         else:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from llm_router.errors import ModelUnusable, ProviderError
+from llm_router.errors import HostTimeout, ModelUnusable, ProviderError
+from llm_router.hosts.snapshot import HostSnapshot
 from llm_router.names import canonical
 
 
@@ -17,6 +18,12 @@ class _Circuit:
     failures: int = 0
     open_until_s: float = 0.0
     last_problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stuck:
+    until_s: float
+    why: str
 
 
 class Health:
@@ -31,17 +38,23 @@ class Health:
         self._threshold = threshold
         self._rest_s = rest_s
         self._circuits: dict[tuple[str, str], _Circuit] = {}
+        self._stuck: dict[str, _Stuck] = {}
         self._unusable: dict[tuple[str, str, str], str] = {}
 
-    def succeeded(self, host: str, model: str) -> None:
+    def succeeded(self, host: str, model: str, *, loaded: bool = False) -> None:
+        """An answer came. With ``loaded`` the model was not resident before, so the host's loader works."""
         self._circuits.pop((host, canonical(model)), None)
+        if loaded:
+            self._stuck.pop(host, None)
 
     def failed(self, host: str, model: str, error: ProviderError, *, version: str = "") -> None:
         """Remembers a failure. A model that this version of a host cannot load is remembered for good."""
         if isinstance(error, ModelUnusable):
             self._unusable[(host, version, canonical(model))] = error.why or error.what
             return
-        if not error.next_may_help:
+        if isinstance(error, HostTimeout):
+            self._stuck[host] = _Stuck(self._clock_s() + self._rest_s, error.why or error.what)
+        if not error.blames_model:
             return
         circuit = self._circuits.setdefault((host, canonical(model)), _Circuit())
         circuit.failures += 1
@@ -49,14 +62,24 @@ class Health:
         if circuit.failures >= self._threshold:
             circuit.open_until_s = self._clock_s() + self._rest_s
 
-    def unhealthy(self, host: str) -> Mapping[str, str]:
-        """Models that rest right now, each with what happened."""
-        now = self._clock_s()
-        return {
+    def unhealthy(self, snapshot: HostSnapshot) -> Mapping[str, str]:
+        """Models of a host that rest right now, each with what happened.
+
+        Where an answer did not begin in time, the host's loader may hang while everything else stays green;
+        then all models that would have to be loaded rest, and resident ones go on.
+        """
+        now, host = self._clock_s(), snapshot.name
+        resting = {
             model: f"failed {circuit.failures} times in a row, last: {circuit.last_problem}"
             for (where, model), circuit in self._circuits.items()
             if where == host and circuit.open_until_s > now
         }
+        stuck = self._stuck.get(host)
+        if stuck is not None and stuck.until_s > now:
+            for name in snapshot.installed:
+                if snapshot.find_resident(name) is None:
+                    resting.setdefault(canonical(name), f"loads may hang there: {stuck.why}")
+        return resting
 
     def unusable(self, host: str, version: str) -> Mapping[str, str]:
         return {m: why for (where, v, m), why in self._unusable.items() if (where, v) == (host, version)}

@@ -79,9 +79,13 @@ class HostSnapshot:
     def _resident_by_name(self) -> Mapping[str, ResidentModel]:
         return {canonical(name): model for name, model in self.resident.items()}
 
+    @cached_property
+    def _served_by_name(self) -> Mapping[str, str]:
+        return {canonical(name): served for name, served in self.served_names.items()}
+
     def served_as(self, model: str) -> str:
         """The name to ask this host for, where the configuration maps it; else the model's own name."""
-        return self.served_names.get(model, model)
+        return self._served_by_name.get(canonical(model), model) if self.served_names else model
 
     def find_installed(self, model: str) -> InstalledModel | None:
         return self._installed_by_name.get(canonical(self.served_as(model)))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llm_router.hosts.health import Health
 from llm_router.hosts.snapshot import HostSnapshot, unreachable
 from llm_router.providers.base import Provider
+
+_Look = tuple[asyncio.AbstractEventLoop, str]
+"""Looks in progress are shared within an event loop: one loop cannot wait for another's task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class HostWatch:
         self._max_age_down_s = max_age_down_s
         self._limit_s = limit_s
         self._kept: dict[str, _Kept] = {}
-        self._looking: dict[str, asyncio.Task[HostSnapshot]] = {}
+        self._looking: dict[_Look, asyncio.Task[HostSnapshot]] = {}
 
     def provider(self, host: str) -> Provider:
         return next(provider for provider in self._providers if provider.name == host)
@@ -60,8 +64,7 @@ class HostWatch:
         if fresh is None:
             fresh = tuple(await asyncio.gather(*(self._snapshot(p) for p in self._providers)))
         return tuple(
-            s.with_health(self._health.unusable(s.name, s.version), self._health.unhealthy(s.name))
-            for s in fresh
+            s.with_health(self._health.unusable(s.name, s.version), self._health.unhealthy(s)) for s in fresh
         )
 
     def _fresh(self) -> tuple[HostSnapshot, ...] | None:
@@ -80,11 +83,17 @@ class HostWatch:
         fresh = self._kept_fresh(provider.name)
         if fresh is not None:
             return fresh
-        task = self._looking.get(provider.name)
-        if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
+        key = (asyncio.get_running_loop(), provider.name)
+        task = self._looking.get(key)
+        if task is None or task.done():
             task = asyncio.create_task(self._look(provider))
-            self._looking[provider.name] = task
+            self._looking[key] = task
+            task.add_done_callback(functools.partial(self._looked, key))
         return await asyncio.shield(task)
+
+    def _looked(self, key: _Look, task: asyncio.Task[HostSnapshot]) -> None:
+        if self._looking.get(key) is task:
+            del self._looking[key]
 
     async def _look(self, provider: Provider) -> HostSnapshot:
         try:

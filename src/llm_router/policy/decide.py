@@ -19,6 +19,7 @@ from llm_router.fleet.schema import Category, Choice, Model
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel
 from llm_router.policy import estimates, gates, reasons
 from llm_router.policy.gates import Case
+from llm_router.policy.needs import is_embedding_task
 from llm_router.policy.settings import PolicySettings
 from llm_router.request import RouteRequest
 
@@ -168,6 +169,7 @@ def _candidate(choice: Choice, case: Case, host: HostSnapshot, *, stand_in: bool
         estimate=expected,
         score=choice.quality - settings.time_weight * slowness - settings.memory_weight * fullness,
         num_ctx=case.num_ctx if host.kind == "ollama" else None,
+        can_think="thinking" in case.capabilities,
         stand_in=stand_in,
     )
 
@@ -203,7 +205,7 @@ def _savings(
     """
     baseline = world.fleet.baseline
     answering = chain[0].model if chain and not chain[0].stand_in else selected
-    if baseline is None or answering == baseline or request.inputs:
+    if baseline is None or answering == baseline or is_embedding_task(request, category):
         return None
     big, small = (_resident_cost(tag, request, category, world) for tag in (baseline, answering))
     return Savings(baseline, big[0] - small[0], big[1] - small[1])

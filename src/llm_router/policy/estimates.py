@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from llm_router.decision import Estimate
 from llm_router.fleet.schema import Category, Machine, Model
+from llm_router.policy.needs import is_embedding_task
 from llm_router.request import RouteRequest
 
 BANDWIDTH_SHARE = 0.7
@@ -36,7 +37,7 @@ def prefill_tokens_per_s(model: Model) -> float:
 
 def output_tokens(request: RouteRequest, category: Category | None, model: Model) -> int:
     """Expected length of the answer, thinking included, capped by the caller's own limit."""
-    if request.inputs:
+    if is_embedding_task(request, category):
         return 0
     usual = (category.output_tokens if category else 400) + model.thinking_tokens
     limit = request.output_limit_tokens
@@ -44,13 +45,16 @@ def output_tokens(request: RouteRequest, category: Category | None, model: Model
 
 
 def output_reserve(request: RouteRequest, category: Category | None, model: Model, most: int) -> int:
-    """Context to keep free for the answer: the caller's limit, else the usual length up to ``most``."""
-    if request.inputs:
+    """Context to keep free for the answer: its usual length up to ``most``, and the usual thinking.
+
+    A caller's limit can only lower it: many clients send a large one with every request, and it is a bound,
+    not a demand.
+    """
+    if is_embedding_task(request, category):
         return 0
+    usual = min(category.output_tokens if category else 400, most) + model.thinking_tokens
     limit = request.output_limit_tokens
-    if limit:
-        return limit
-    return min(category.output_tokens if category else 400, most) + model.thinking_tokens
+    return min(limit, usual) if limit else usual
 
 
 def estimate(

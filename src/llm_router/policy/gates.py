@@ -15,8 +15,10 @@ from llm_router.fleet.schema import Category, Machine, Model
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel
 from llm_router.names import canonical, is_cloud
 from llm_router.policy.estimates import output_reserve
+from llm_router.policy.needs import is_embedding_task, needed_capabilities
 from llm_router.policy.settings import PolicySettings
-from llm_router.request import ApiKind, RouteRequest
+from llm_router.request import RouteRequest
+from llm_router.tokens import estimate_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,24 @@ class Case:
 
     @property
     def num_ctx(self) -> int:
-        """The one context size this model is run with, in tokens."""
+        """The one context size this model is run with, in tokens.
+
+        Ollama is told the planned one. Another server has fixed its own, so what it tells counts.
+        """
         told = self.installed.context_length if self.installed else None
         planned = self.model.planned_num_ctx
+        if self.host is not None and self.host.kind == "openai":
+            return told or planned
         return min(planned, told) if told else planned
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Upper bound of what must fit the context at once: of several texts to embed, the longest."""
+        family = self.model.tokenizer
+        if is_embedding_task(self.request, self.category):
+            texts = self.request.inputs or (self.request.task,)
+            return max(estimate_tokens(text, family).high for text in texts)
+        return self.request.estimate(family).high
 
     @property
     def usable_memory_gb(self) -> float:
@@ -72,28 +88,9 @@ def all_rejections(case: Case) -> Iterator[Rejection]:
             yield Rejection(case.tag, no[0], no[1], case.host.name if case.host else "")
 
 
-def is_embedding_task(request: RouteRequest, category: Category | None) -> bool:
-    """Whether vectors are wanted: by the API that was called, or by words ("embed this sentence")."""
-    if request.kind is ApiKind.EMBEDDING:
-        return True
-    wanted = category is not None and category.requires.capability == "embedding"
-    return wanted and not request.images and not request.tools
-
-
-def needed_capabilities(request: RouteRequest, category: Category | None) -> tuple[str, ...]:
-    """What the request itself demands of a model, hardest first."""
-    if is_embedding_task(request, category):
-        return ("embedding",)
-    needs = ["completion"]
-    if request.images:
-        needs.append("vision")
-    if request.tools:
-        needs.append("tools")
-    return tuple(needs)
-
-
 def _cloud(case: Case) -> tuple[RejectionCode, str] | None:
-    if is_cloud(case.tag) and not case.settings.allow_cloud:
+    names = {case.tag, case.host.served_as(case.tag) if case.host else case.tag}
+    if any(is_cloud(name) for name in names) and not case.settings.allow_cloud:
         return "cloud", "would be answered on the internet; policy.allow_cloud is off"
     return None
 
@@ -110,6 +107,8 @@ def _licence(case: Case) -> tuple[RejectionCode, str] | None:
 
 
 def _memory(case: Case) -> tuple[RejectionCode, str] | None:
+    if case.host is not None and case.host.kind == "openai" and case.host.usable_memory_gb is None:
+        return None  # it serves what it lists, and nobody said how much memory it has
     needs, usable = case.model.memory_gb, case.usable_memory_gb
     if needs <= usable:
         return None
@@ -139,7 +138,7 @@ def _capability(case: Case) -> tuple[RejectionCode, str] | None:
 
 
 def _context(case: Case) -> tuple[RejectionCode, str] | None:
-    prompt = case.request.estimate(case.model.tokenizer).high
+    prompt = case.prompt_tokens
     most = case.settings.max_output_reserve_tokens
     reserve = output_reserve(case.request, case.category, case.model, most)
     if prompt + reserve <= case.num_ctx:
@@ -180,14 +179,14 @@ def _installed(case: Case) -> tuple[RejectionCode, str] | None:
 def _loadable(case: Case) -> tuple[RejectionCode, str] | None:
     if case.host is None:
         return None
-    why = case.host.unusable.get(canonical(case.tag))
+    why = case.host.unusable.get(canonical(case.host.served_as(case.tag)))
     return ("unusable", f"{case.host.name} cannot load it: {why}") if why else None
 
 
 def _healthy(case: Case) -> tuple[RejectionCode, str] | None:
     if case.host is None:
         return None
-    why = case.host.unhealthy.get(canonical(case.tag))
+    why = case.host.unhealthy.get(canonical(case.host.served_as(case.tag)))
     return ("unhealthy", f"resting on {case.host.name}: {why}") if why else None
 
 

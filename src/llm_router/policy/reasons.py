@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llm_router.decision import Candidate, Classification, Rejection
-from llm_router.request import RouteRequest
+from llm_router.request import RELOADING_OPTIONS, RouteRequest
 
 _STAGES = {
     "explicit": "asked for",
@@ -48,13 +48,21 @@ def reasons(
 
 def warnings(request: RouteRequest, chain: Sequence[Candidate]) -> tuple[str, ...]:
     """What a caller should know although nothing failed."""
+    if not chain:
+        return ()
+    best, told = chain[0], []
     asked = request.options.get("num_ctx")
-    if chain and chain[0].num_ctx and asked is not None and asked != chain[0].num_ctx:
-        return (
-            f"num_ctx {asked} was not used: {chain[0].model} always runs with {chain[0].num_ctx}, "
-            "because another value reloads it",
+    if best.num_ctx and asked is not None and asked != best.num_ctx:
+        told.append(
+            f"num_ctx {asked} was not used: {best.model} always runs with {best.num_ctx}, "
+            "because another value reloads it"
         )
-    return ()
+    reloading = sorted(RELOADING_OPTIONS & set(request.options))
+    if reloading and best.num_ctx:
+        told.append(f"{', '.join(reloading)} not used: they reload a model that others are using")
+    if request.think and not best.can_think:
+        told.append(f"{best.model} cannot think aloud; it was not asked to")
+    return tuple(told)
 
 
 def _category_sentence(classification: Classification) -> str:

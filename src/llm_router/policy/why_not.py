@@ -251,7 +251,8 @@ def _mend_health(
 ) -> tuple[str, World] | None:
     if host is None:
         return None
-    rested = {name: why for name, why in host.unhealthy.items() if name != canonical(tag)}
+    own = canonical(host.served_as(tag))
+    rested = {name: why for name, why in host.unhealthy.items() if name != own}
     return "its rest after the failures is over", _with_host(world, replace(host, unhealthy=rested))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -32,8 +33,20 @@ StatusReader = Callable[[int, str, str], ProviderError]
 """(status, error text, model) → the error it means."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """A session and the generator that closes it when its event loop ends."""
+
+    session: aiohttp.ClientSession
+    guard: AsyncGenerator[None, None]
+
+
 class HttpHost:
-    """Connections to one server. Opened on first use, on the event loop of that use."""
+    """Connections to one server: one session per event loop, opened on its first use there.
+
+    ``close`` gives back those of the running loop; a session on another loop, where an answer may be on its
+    way, ends with that loop.
+    """
 
     def __init__(
         self,
@@ -53,17 +66,15 @@ class HttpHost:
         self._api_key = api_key
         self._start_hint = start_hint
         self._keep_connections = keep_connections
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._guard: AsyncGenerator[None, None] | None = None
+        self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
 
     def __repr__(self) -> str:
         return f"HttpHost({self.name!r}, {self.url!r})"
 
     async def close(self) -> None:
-        guard, self._guard = self._guard, None
-        if guard is not None and self._loop is asyncio.get_running_loop():
-            await guard.aclose()
+        held = self._sessions.pop(asyncio.get_running_loop(), None)
+        if held is not None:
+            await held.guard.aclose()
 
     async def get(self, path: str, *, limit_s: float | None = None) -> Json:
         """GET → parsed JSON. Raises a ProviderError."""
@@ -149,15 +160,19 @@ class HttpHost:
             ) from error
 
     async def _opened(self) -> aiohttp.ClientSession:
-        """The session of the running event loop; one of an earlier loop cannot be used any more."""
+        """The session of the running event loop; those of loops that have ended are dropped."""
         loop = asyncio.get_running_loop()
-        session = self._session
-        if session is None or session.closed or self._loop is not loop:
-            if session is not None:
-                session.detach()
-            session = self._session = self._connected()
-            self._loop, self._guard = loop, _until_the_loop_ends(session)
-            await anext(self._guard)
+        held = self._sessions.get(loop)
+        if held is not None and not held.session.closed:
+            return held.session
+        for ended in [other for other in tuple(self._sessions) if other.is_closed()]:
+            dropped = self._sessions.pop(ended, None)
+            if dropped is not None:
+                dropped.session.detach()
+        session = self._connected()
+        guard = _until_the_loop_ends(session)
+        self._sessions[loop] = _Session(session, guard)
+        await anext(guard)
         return session
 
     def _connected(self) -> aiohttp.ClientSession:

@@ -10,6 +10,7 @@ from llm_router.errors import (
     CapabilityMissing,
     ContextExceeded,
     HostBusy,
+    HostRefused,
     HostTimeout,
     ModelNotInstalled,
     ModelUnusable,
@@ -19,6 +20,7 @@ from llm_router.errors import (
     RunnerFailed,
     StreamBroken,
 )
+from llm_router.names import is_cloud
 
 _PHRASES: tuple[tuple[str, type[ProviderError], str], ...] = (
     ("unknown model architecture", ModelUnusable, "this server cannot load the model"),
@@ -76,7 +78,7 @@ def provider_error(status: int, text: str, model: str) -> ProviderError:
     if status in (429, 503):
         return HostBusy(_about("the server is busy", model), why=text, status=status)
     if status in (401, 403):
-        return RequestRejected(
+        return HostRefused(
             "the server refuses this client",
             why=text or f"status {status}",
             hint="check its key and allowed hosts",
@@ -85,6 +87,18 @@ def provider_error(status: int, text: str, model: str) -> ProviderError:
     if 400 <= status < 500:
         return RequestRejected(_about("the server refuses the request", model), why=text, status=status)
     return RunnerFailed(_about("the server failed", model), why=text or f"status {status}", status=status)
+
+
+def refuse_cloud(model: str, host: str, *, allowed: bool) -> None:
+    """Raises ModelUnusable for a name whose requests a server would pass on to the internet."""
+    if is_cloud(model) and not allowed:
+        raise ModelUnusable(
+            f"{model} is not asked",
+            why="it would be answered on the internet; policy.allow_cloud is off",
+            hint="choose a local model, or set policy.allow_cloud",
+            host=host,
+            model=model,
+        )
 
 
 def broken_off(error: ProviderError, host: str, model: str) -> StreamBroken:

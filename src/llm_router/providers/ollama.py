@@ -10,19 +10,26 @@ from dataclasses import dataclass
 import msgspec
 
 from llm_router.answer import Chunk, Delta, Embeddings
-from llm_router.errors import BadReply, CapabilityMissing, ProviderError
+from llm_router.errors import BadReply, CapabilityMissing, HostTimeout, ProviderError
 from llm_router.hosts.snapshot import HostKind, HostSnapshot, InstalledModel, unreachable
 from llm_router.names import canonical
 from llm_router.providers import ollama_wire as wire
 from llm_router.providers.base import ChatCall, EmbedCall, Timeouts
 from llm_router.providers.http import HttpHost, drain
-from llm_router.providers.meaning import broken_off, provider_error
+from llm_router.providers.meaning import broken_off, provider_error, refuse_cloud
 from llm_router.providers.reasoning import ReasoningSplitter
 from llm_router.request import ApiKind, Json, JsonObject
 
 _SHOWS_AT_ONCE = 8
+_SHOWS_SHARE = 0.4
+"""All questions for details together may take this share of ``control_s``: a snapshot is short on time."""
+_SLOW_SHOW_REST_S = 30.0
+"""A model whose details did not come in time is not asked for them again for so long."""
 
 _line_decoder = msgspec.json.Decoder(wire.Line)
+
+_Stamp = tuple[str, str]
+"""(server's version, digest of the file): details hold as long as both are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,8 @@ class OllamaProvider:
     """One Ollama server.
 
     ``usable_memory_gb`` goes into its snapshots as it is: Ollama does not tell the size of its memory.
-    ``served_names`` maps names of the fleet to names on this server, where they differ.
+    ``served_names`` maps names of the fleet to names on this server, where they differ. Names that mean
+    models on the internet are refused, with ModelUnusable, unless ``allow_cloud``.
     """
 
     kind: HostKind = "ollama"
@@ -53,9 +61,11 @@ class OllamaProvider:
         usable_memory_gb: float | None = None,
         served_names: Mapping[str, str] | None = None,
         api_key: str | None = None,
+        allow_cloud: bool = False,
     ) -> None:
         self.name = name
         self.url = url
+        self.allow_cloud = allow_cloud
         self._timeouts = timeouts or Timeouts()
         self._usable_memory_gb = usable_memory_gb
         self._served_names = dict(served_names or {})
@@ -67,7 +77,8 @@ class OllamaProvider:
             api_key=api_key,
             start_hint="start it with: ollama serve; or set OLLAMA_HOST to the right address",
         )
-        self._details: dict[tuple[str, str], InstalledModel] = {}
+        self._details: dict[str, tuple[_Stamp, InstalledModel]] = {}
+        self._slow_until_s: dict[tuple[str, _Stamp], float] = {}
 
     async def close(self) -> None:
         await self._http.close()
@@ -75,9 +86,9 @@ class OllamaProvider:
     async def snapshot(self) -> HostSnapshot:
         try:
             version = await self._version()
-            tags, ps = await asyncio.gather(self._http.get("/api/tags"), self._http.get("/api/ps"))
-            installed = await self._with_details(wire.installed(tags))
+            tags, ps = await self._both("/api/tags", "/api/ps")
             resident = wire.resident(ps)
+            installed = await self._with_details(wire.installed(tags), version)
         except ProviderError as error:
             return unreachable(self.name, self.kind, self.url, error.why or error.what)
         except msgspec.ValidationError as error:
@@ -106,28 +117,56 @@ class OllamaProvider:
             raise BadReply("no Ollama", why="something else listens there, not Ollama")
         return str(value["version"])
 
-    async def _with_details(self, models: Iterable[InstalledModel]) -> list[InstalledModel]:
-        """Adds what only ``/api/show`` tells, asked once per model file."""
-        gate = asyncio.Semaphore(_SHOWS_AT_ONCE)
-
-        async def one(model: InstalledModel) -> InstalledModel:
-            key = (canonical(model.name), model.digest)
-            if key not in self._details:
-                async with gate:
-                    self._details[key] = await self._shown(model)
-            return self._details[key]
-
-        return list(await asyncio.gather(*(one(model) for model in models)))
-
-    async def _shown(self, model: InstalledModel) -> InstalledModel:
+    async def _both(self, *paths: str) -> list[Json]:
+        """GETs them at once; when one fails, the others are over too, not left running."""
         try:
-            return wire.with_details(model, await self._http.post("/api/show", {"model": model.name}))
-        except ProviderError as error:
-            if error.status is None:
-                raise
-            return model  # deleted a moment ago, or a damaged entry: what /api/tags told still holds
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._http.get(path)) for path in paths]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from failed
+        return [task.result() for task in tasks]
+
+    async def _with_details(self, models: Iterable[InstalledModel], version: str) -> list[InstalledModel]:
+        """Adds what only ``/api/show`` tells, asked once per model file and version of the server."""
+        gate = asyncio.Semaphore(_SHOWS_AT_ONCE)
+        until_s = asyncio.get_running_loop().time() + _SHOWS_SHARE * self._timeouts.control_s
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._detailed(model, (version, model.digest), gate, until_s))
+                for model in models
+            ]
+        return [task.result() for task in tasks]
+
+    async def _detailed(
+        self, model: InstalledModel, stamp: _Stamp, gate: asyncio.Semaphore, until_s: float
+    ) -> InstalledModel:
+        """The model with its details; as it is where they cannot be had, for what /api/tags told still holds.
+
+        It may have been deleted a moment ago, or its file be damaged. Only a success is kept.
+        """
+        name = canonical(model.name)
+        known = self._details.get(name)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        if self._slow_until_s.get((name, stamp), 0.0) > time.monotonic():
+            return model
+        try:
+            async with asyncio.timeout_at(until_s), gate:
+                value = await self._http.post("/api/show", {"model": model.name})
+            shown = wire.with_details(model, value)
+        except (TimeoutError, HostTimeout):
+            self._slow_until_s[(name, stamp)] = time.monotonic() + _SLOW_SHOW_REST_S
+        except (ProviderError, msgspec.ValidationError, ValueError, OverflowError):
+            pass
+        else:
+            self._slow_until_s.pop((name, stamp), None)
+            self._details[name] = (stamp, shown)
+            return shown
+        self._details.pop(name, None)
+        return model
 
     async def chat(self, call: ChatCall) -> AsyncGenerator[Chunk, None]:
+        refuse_cloud(call.model, self.name, allowed=self.allow_cloud)
         await self._require_sight(call)
         native = call.request.kind is ApiKind.GENERATE
         path = "/api/generate" if native else "/api/chat"
@@ -141,7 +180,7 @@ class OllamaProvider:
                     if not raw.strip():
                         continue
                     line = self._line(raw, call.model)
-                    for chunk in _chunks(line, splitter):
+                    for chunk in _chunks(line, splitter, call.model):
                         begun = begun or (isinstance(chunk, Delta) and not chunk.empty)
                         yield chunk
                     if line.done:
@@ -160,12 +199,8 @@ class OllamaProvider:
         """Before 0.30, Ollama passes over the images of a request for a model that cannot see them."""
         if not call.request.images:
             return
-        wanted = canonical(call.model)
-        known = next((model for (name, _), model in self._details.items() if name == wanted), None)
-        model = known or wire.with_details(
-            InstalledModel(call.model),
-            await self._http.post("/api/show", {"model": call.model}, model=call.model),
-        )
+        known = self._details.get(canonical(call.model))
+        model = known[1] if known is not None else await self._asked_for_details(call.model)
         if model.capabilities is not None and "vision" not in model.capabilities:
             raise CapabilityMissing(
                 f"{call.model}: the model cannot see images",
@@ -173,6 +208,13 @@ class OllamaProvider:
                 host=self.name,
                 model=call.model,
             )
+
+    async def _asked_for_details(self, model: str) -> InstalledModel:
+        value = await self._http.post("/api/show", {"model": model}, model=model)
+        try:
+            return wire.with_details(InstalledModel(model), value)
+        except (msgspec.ValidationError, ValueError, OverflowError):
+            return InstalledModel(model)
 
     def _line(self, raw: bytes, model: str) -> wire.Line:
         try:
@@ -184,6 +226,7 @@ class OllamaProvider:
         return line
 
     async def embed(self, call: EmbedCall) -> Embeddings:
+        refuse_cloud(call.model, self.name, allowed=self.allow_cloud)
         limit_s = self._timeouts.first_byte_s
         value = await self._http.post("/api/embed", wire.embed_body(call), model=call.model, limit_s=limit_s)
         try:
@@ -202,6 +245,7 @@ class OllamaProvider:
 
     async def pull(self, model: str) -> AsyncGenerator[PullProgress, None]:
         """Downloads a model onto the server. Raises a ProviderError where the server reports one."""
+        refuse_cloud(model, self.name, allowed=self.allow_cloud)
         body: JsonObject = {"model": model, "stream": True}
         async with self._http.lines("/api/pull", body, model=model) as lines:
             async for raw in lines:
@@ -226,8 +270,11 @@ class OllamaProvider:
         )
 
 
-def _chunks(line: wire.Line, splitter: ReasoningSplitter | None) -> Iterable[Chunk]:
-    piece = wire.delta(line)
+def _chunks(line: wire.Line, splitter: ReasoningSplitter | None, model: str) -> Iterable[Chunk]:
+    try:
+        piece = wire.delta(line)
+    except msgspec.DecodeError as error:
+        raise BadReply(f"{model}: a tool call of the answer cannot be read", why=str(error)) from error
     if splitter is not None:
         thinking, text = splitter.feed(piece.text)
         if line.done:

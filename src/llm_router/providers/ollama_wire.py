@@ -10,7 +10,7 @@ import msgspec
 from llm_router.answer import Delta, Final, Usage
 from llm_router.hosts.snapshot import InstalledModel, ResidentModel
 from llm_router.providers.base import ChatCall, EmbedCall
-from llm_router.request import Json, JsonObject, Message, Tool, ToolCall
+from llm_router.request import RELOADING_OPTIONS, Json, JsonObject, Message, Tool, ToolCall
 
 NANOSECONDS_PER_S = 1e9
 
@@ -19,37 +19,40 @@ _TOP_LEVEL_OPTIONS = ("logprobs", "top_logprobs")
 
 
 class _WireFunction(msgspec.Struct):
-    name: str = ""
+    name: str | None = None
     arguments: dict[str, Any] | str | None = None
 
 
 class _WireToolCall(msgspec.Struct):
     function: _WireFunction
-    id: str = ""
+    id: str | None = None
 
 
 class _WireMessage(msgspec.Struct):
-    content: str = ""
-    thinking: str = ""
-    tool_calls: list[_WireToolCall] = []
+    content: str | None = None
+    thinking: str | None = None
+    tool_calls: list[_WireToolCall] | None = None
 
 
 class Line(msgspec.Struct):
-    """One line of ``/api/chat`` or ``/api/generate``; durations in nanoseconds."""
+    """One line of ``/api/chat`` or ``/api/generate``; durations in nanoseconds.
 
-    model: str = ""
+    Gateways and other servers with this API write null where Ollama leaves a field out.
+    """
+
+    model: str | None = None
     message: _WireMessage | None = None
-    response: str = ""
-    thinking: str = ""
-    done: bool = False
-    done_reason: str = ""
+    response: str | None = None
+    thinking: str | None = None
+    done: bool | None = None
+    done_reason: str | None = None
     error: str | None = None
-    logprobs: list[Any] = []
-    load_duration: int = 0
+    logprobs: list[Any] | None = None
+    load_duration: int | None = None
     prompt_eval_count: int | None = None
-    prompt_eval_duration: int = 0
+    prompt_eval_duration: int | None = None
     eval_count: int | None = None
-    eval_duration: int = 0
+    eval_duration: int | None = None
 
 
 def chat_body(call: ChatCall) -> JsonObject:
@@ -84,7 +87,9 @@ def generate_body(call: ChatCall) -> JsonObject:
 def _common(call: ChatCall) -> JsonObject:
     request = call.request
     options: JsonObject = {
-        k: v for k, v in request.options.items() if k not in _TOP_LEVEL_OPTIONS and v is not None
+        name: value
+        for name, value in request.options.items()
+        if value is not None and name not in RELOADING_OPTIONS and name not in _TOP_LEVEL_OPTIONS
     }
     if call.num_ctx:
         options["num_ctx"] = call.num_ctx
@@ -143,40 +148,41 @@ def embed_body(call: EmbedCall) -> JsonObject:
 
 
 def delta(line: Line) -> Delta:
+    """What a line brings. Raises msgspec.DecodeError where a tool call's arguments are no JSON object."""
     message = line.message or _WireMessage(content=line.response, thinking=line.thinking)
     return Delta(
-        text=message.content,
-        thinking=message.thinking,
-        tool_calls=tuple(_tool_call(call) for call in message.tool_calls),
-        logprobs=tuple(line.logprobs),
+        text=message.content or "",
+        thinking=message.thinking or "",
+        tool_calls=tuple(_tool_call(call) for call in message.tool_calls or ()),
+        logprobs=tuple(line.logprobs or ()),
     )
 
 
 def _tool_call(call: _WireToolCall) -> ToolCall:
     arguments = call.function.arguments
     if isinstance(arguments, str):
-        arguments = msgspec.json.decode(arguments or "{}")
-    return ToolCall(call.function.name, arguments or {}, call.id)
+        arguments = msgspec.json.decode(arguments or "{}", type=dict[str, Any])
+    return ToolCall(call.function.name or "", arguments or {}, call.id or "")
 
 
 def final(line: Line) -> Final:
     return Final(
-        model=line.model,
+        model=line.model or "",
         done_reason=line.done_reason or "stop",
         usage=Usage(
             prompt_tokens=line.prompt_eval_count,
             output_tokens=line.eval_count,
-            load_s=line.load_duration / NANOSECONDS_PER_S,
-            prefill_s=line.prompt_eval_duration / NANOSECONDS_PER_S,
-            decode_s=line.eval_duration / NANOSECONDS_PER_S,
+            load_s=(line.load_duration or 0) / NANOSECONDS_PER_S,
+            prefill_s=(line.prompt_eval_duration or 0) / NANOSECONDS_PER_S,
+            decode_s=(line.eval_duration or 0) / NANOSECONDS_PER_S,
         ),
     )
 
 
 class _Details(msgspec.Struct):
-    parameter_size: str = ""
-    quantization_level: str = ""
-    family: str = ""
+    parameter_size: str | None = None
+    quantization_level: str | None = None
+    family: str | None = None
     context_length: int | None = None
 
 
@@ -212,8 +218,8 @@ class Show(msgspec.Struct):
 
     capabilities: list[str] | None = None
     details: _Details | None = None
-    model_info: dict[str, Any] = {}
-    license: str = ""
+    model_info: dict[str, Any] | None = None
+    license: str | None = None
 
 
 def installed(value: Json) -> list[InstalledModel]:
@@ -230,9 +236,9 @@ def installed(value: Json) -> list[InstalledModel]:
                 size_bytes=tag.size,
                 capabilities=None if tag.capabilities is None else frozenset(tag.capabilities),
                 context_length=details.context_length,
-                architecture=details.family,
-                params=details.parameter_size,
-                quantization=details.quantization_level,
+                architecture=details.family or "",
+                params=details.parameter_size or "",
+                quantization=details.quantization_level or "",
                 digest=tag.digest,
             )
         )
@@ -256,7 +262,7 @@ def resident(value: Json) -> list[ResidentModel]:
 def with_details(model: InstalledModel, value: Json) -> InstalledModel:
     """What ``/api/show`` adds to an entry of ``/api/tags``."""
     show = msgspec.convert(value, Show)
-    info = show.model_info
+    info = show.model_info or {}
     architecture = str(info.get("general.architecture") or model.architecture)
     context = info.get(f"{architecture}.context_length")
     vocabulary = info.get(f"{architecture}.vocab_size")
@@ -273,7 +279,7 @@ def with_details(model: InstalledModel, value: Json) -> InstalledModel:
         quantization=model.quantization,
         digest=model.digest,
         kv_kib_per_token=_kv_kib_per_token(info, architecture),
-        licence=(show.license.strip().split("\n")[0] or str(info.get("general.license") or ""))[:120],
+        licence=((show.license or "").strip().split("\n")[0] or str(info.get("general.license") or ""))[:120],
         expert_share=_expert_share(info, architecture),
         vocab_size=vocabulary if isinstance(vocabulary, int) else None,
     )

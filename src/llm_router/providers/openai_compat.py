@@ -17,7 +17,7 @@ from llm_router.hosts.snapshot import HostKind, HostSnapshot, ResidentModel, unr
 from llm_router.providers import openai_wire as wire
 from llm_router.providers.base import ChatCall, EmbedCall, Timeouts
 from llm_router.providers.http import HttpHost, drain, text_of_error
-from llm_router.providers.meaning import broken_off, provider_error
+from llm_router.providers.meaning import broken_off, provider_error, refuse_cloud
 from llm_router.providers.reasoning import ReasoningSplitter
 from llm_router.providers.sse import DONE, events
 from llm_router.request import JsonObject
@@ -29,7 +29,8 @@ class OpenAICompatProvider:
     """One OpenAI-compatible server; ``url`` with or without ``/v1`` at its end.
 
     ``usable_memory_gb`` goes into its snapshots as it is. ``served_names`` maps names of the fleet to names
-    on this server, where they differ.
+    on this server, where they differ. Names that mean models on the internet are refused, with
+    ModelUnusable, unless ``allow_cloud``: the server may be Ollama's own, or a gateway in front of one.
     """
 
     kind: HostKind = "openai"
@@ -43,9 +44,11 @@ class OpenAICompatProvider:
         usable_memory_gb: float | None = None,
         served_names: Mapping[str, str] | None = None,
         api_key: str | None = None,
+        allow_cloud: bool = False,
     ) -> None:
         self.name = name
         self.url = url.rstrip("/").removesuffix("/v1")
+        self.allow_cloud = allow_cloud
         self._timeouts = timeouts or Timeouts()
         self._usable_memory_gb = usable_memory_gb
         self._served_names = dict(served_names or {})
@@ -86,6 +89,7 @@ class OpenAICompatProvider:
         )
 
     async def chat(self, call: ChatCall) -> AsyncGenerator[Chunk, None]:
+        refuse_cloud(call.model, self.name, allowed=self.allow_cloud)
         path, body = self._path_and_body(call)
         answer = _Reading(call)
         async with (
@@ -120,6 +124,7 @@ class OpenAICompatProvider:
         return "/v1/completions", wire.completion_body(call)
 
     async def embed(self, call: EmbedCall) -> Embeddings:
+        refuse_cloud(call.model, self.name, allowed=self.allow_cloud)
         limit_s = self._timeouts.first_byte_s
         body = wire.embed_body(call)
         value = await self._http.post("/v1/embeddings", body, model=call.model, limit_s=limit_s)

@@ -1,0 +1,153 @@
+"""Several hosts, and hosts that misbehave in ways that concern more than one model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from llm_router.config import HostSettings, RoutingSettings, Settings
+from llm_router.errors import AllAttemptsFailed, HostBusy, NoModelAvailable
+from llm_router.providers.base import Timeouts
+from llm_router.request import RouteRequest
+from llm_router.router import Router
+from llm_router.testing.fake_faults import Fault
+from llm_router.testing.fake_models import fleet_models
+from llm_router.testing.fake_ollama import FakeOllama
+
+CHAT = "What's 2+2?"
+NAMED = RouteRequest.from_text(CHAT, model="mistral:7b")
+
+
+def settings_for(*hosts: HostSettings, first_byte_s: float = 60) -> Settings:
+    return Settings(
+        hosts=hosts,
+        routing=RoutingSettings(stand_in="never"),
+        timeouts=Timeouts(first_byte_s=first_byte_s),
+    )
+
+
+@pytest.fixture
+async def one() -> AsyncIterator[FakeOllama]:
+    async with FakeOllama(
+        fleet_models(["mistral:7b", "gemma2:9b", "qwen2.5:14b", "nomic-embed-text"])
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+async def two() -> AsyncIterator[FakeOllama]:
+    async with FakeOllama(fleet_models(["mistral:7b", "gemma2:9b"])) as server:
+        yield server
+
+
+def asked(server: FakeOllama) -> list[str]:
+    return [r.body["model"] for r in server.requests if r.path == "/api/chat"]
+
+
+async def test_a_host_that_died_after_the_snapshot_is_not_asked_for_its_other_models(
+    one: FakeOllama, two: FakeOllama
+) -> None:
+    settings = settings_for(HostSettings(url=one.url, name="one"), HostSettings(url=two.url, name="two"))
+    async with Router(settings=settings) as router:
+        decision = await router.decide(CHAT)
+        assert [c.host for c in decision.chain][:2] == ["one", "two"]
+        one.fault(Fault.DROP_BEFORE_FIRST_BYTE, path="/api/chat")
+        answer = await router.run(CHAT, decision=decision)
+    assert (answer.host, answer.model) == ("two", "mistral:7b")
+    assert asked(one) == ["mistral:7b"]
+
+
+async def test_a_loader_that_hangs_costs_one_wait_and_resident_models_go_on(one: FakeOllama) -> None:
+    settings = settings_for(HostSettings(url=one.url, name="one"), first_byte_s=0.3)
+    async with Router(settings=settings) as router:
+        await router.run(RouteRequest.from_text(CHAT, model="gemma2:9b"))
+        one.fault(Fault.WEDGED, model="mistral:7b")
+        answer = await router.run(CHAT)
+        assert answer.model == "gemma2:9b"
+        assert [a.model for a in answer.attempts] == ["mistral:7b", "gemma2:9b"]
+        later = await router.decide(CHAT)
+        assert later.answer_model == "gemma2:9b"
+        assert {r.code for r in later.rejected if r.model in ("mistral:7b", "qwen2.5:14b")} == {"unhealthy"}
+        one.clear_faults()
+
+
+async def test_a_loader_that_hangs_is_not_asked_to_load_the_rest_of_the_chain(one: FakeOllama) -> None:
+    settings = settings_for(HostSettings(url=one.url, name="one"), first_byte_s=0.3)
+    async with Router(settings=settings) as router:
+        one.fault(Fault.WEDGED, model="mistral:7b")
+        with pytest.raises(AllAttemptsFailed) as caught:
+            await router.run(CHAT)
+        assert [a.model for a in caught.value.attempts] == ["mistral:7b"]
+        with pytest.raises(NoModelAvailable, match="loads may hang"):
+            await router.run(CHAT)
+        one.clear_faults()
+
+
+async def test_a_full_queue_is_tried_once_more_where_nothing_else_is_left(one: FakeOllama) -> None:
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async with Router(settings=settings_for(HostSettings(url=one.url, name="one")), pause=pause) as router:
+        one.fault(Fault.BUSY, model="mistral:7b", path="/api/chat", times=1)
+        answer = await router.run(NAMED)
+        assert [a.error is None for a in answer.attempts] == [False, True]
+        one.fault(Fault.BUSY, model="mistral:7b", path="/api/chat")
+        with pytest.raises(AllAttemptsFailed) as caught:
+            await router.run(NAMED)
+    assert [type(a.error) for a in caught.value.attempts] == [HostBusy, HostBusy]
+    assert len(pauses) == 2
+
+
+async def test_a_mapped_name_is_asked_for_and_rests_under_that_name(one: FakeOllama) -> None:
+    host = HostSettings(url=one.url, name="one", models={"mixtral:8x7b": "qwen2.5:14b"})
+    async with Router(settings=settings_for(host)) as router:
+        request = RouteRequest.from_text(CHAT, model="mixtral:8x7b")
+        answer = await router.run(request)
+        assert (answer.model, asked(one)) == ("mixtral:8x7b", ["qwen2.5:14b"])
+        one.fault(Fault.OOM, model="qwen2.5:14b", path="/api/chat")
+        for _ in range(3):
+            with pytest.raises(AllAttemptsFailed):
+                await router.run(request)
+        with pytest.raises(NoModelAvailable, match="failed 3 times"):
+            await router.run(request)
+
+
+async def test_a_model_that_was_deleted_meanwhile_is_told_as_missing_and_not_as_failing(
+    one: FakeOllama,
+) -> None:
+    async with Router(settings=settings_for(HostSettings(url=one.url, name="one"))) as router:
+        decision = await router.decide(CHAT)
+        one.fault(Fault.NOT_FOUND, model="mistral:7b", path="/api/chat")
+        for _ in range(4):
+            await router.run(CHAT, decision=decision)
+        one.clear_faults()
+        assert (await router.decide(CHAT)).answer_model == "mistral:7b"
+
+
+async def test_a_wordless_answer_is_right_where_the_caller_asked_for_one(one: FakeOllama) -> None:
+    async with Router(settings=settings_for(HostSettings(url=one.url, name="one"))) as router:
+        one.fault(Fault.EMPTY_ANSWER, model="mistral:7b", path="/api/chat")
+        stopped = RouteRequest.from_text(CHAT, model="mistral:7b", options={"stop": ["2"]})
+        answer = await router.run(stopped)
+    assert (answer.text, len(answer.attempts)) == ("", 1)
+
+
+async def test_hundreds_of_texts_are_embedded_in_one_call(one: FakeOllama) -> None:
+    async with Router(settings=settings_for(HostSettings(url=one.url, name="one"))) as router:
+        answer = await router.embed(["a passage of a few words " * 10] * 100)
+    assert len(answer.vectors) == 100
+
+
+async def test_a_warm_model_is_asked_without_looking_at_the_host_again(one: FakeOllama) -> None:
+    now = [0.0]
+    settings = settings_for(HostSettings(url=one.url, name="one"))
+    async with Router(settings=settings, clock_s=lambda: now[0]) as router:
+        await router.run(NAMED)
+        await router.run(NAMED)
+        looks = sum(1 for r in one.requests if r.path == "/api/ps")
+        await asyncio.gather(*(router.run(NAMED) for _ in range(5)))
+        assert sum(1 for r in one.requests if r.path == "/api/ps") == looks
