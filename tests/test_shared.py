@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from llm_router.config import HostSettings, RoutingSettings, Settings
 from llm_router.fleet import load_fleet
 from llm_router.providers import embedded_weights
-from llm_router.shared import close_shared, shared_router
+from llm_router.shared import KEPT, close_shared, shared_router
 from llm_router.testing.fake_ollama import FakeOllama
 
 ASK = """
@@ -58,6 +60,17 @@ def test_after_closing_the_next_caller_gets_a_new_one() -> None:
     close_shared()
     close_shared()
     assert shared_router(settings=offline()) is not first
+
+
+def test_settings_that_nobody_uses_any_more_are_closed_and_those_in_use_are_not() -> None:
+    held = shared_router(settings=offline())
+    left = weakref.ref(shared_router(settings=offline("http://127.0.0.1:8")))
+    for port in range(10, 11 + KEPT):
+        shared_router(settings=offline(f"http://127.0.0.1:{port}"))
+    gc.collect()
+    assert left() is None
+    assert shared_router(settings=offline()) is held
+    assert held.classify("Hi there!").category
 
 
 def test_a_process_that_never_closes_it_ends_without_a_word() -> None:

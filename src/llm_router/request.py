@@ -66,24 +66,20 @@ Some of these names only older versions know.
 
 _OptionKind = Literal["a whole number", "a number", "true or false", "a text or a list of texts"]
 
+_WHOLE_NUMBERS = (
+    *("num_predict", "num_ctx", "num_keep", "top_k", "repeat_last_n", "seed", "top_logprobs", "mirostat"),
+    *("num_batch", "num_gpu", "main_gpu", "num_thread", "draft_num_predict"),
+)
+_NUMBERS = (
+    *("temperature", "top_p", "min_p", "typical_p", "tfs_z", "mirostat_tau", "mirostat_eta"),
+    *("repeat_penalty", "presence_penalty", "frequency_penalty"),
+)
+_SWITCHES = ("logprobs", "use_mmap", "use_mlock", "numa", "low_vram", "penalize_newline")
+
 _OPTION_KINDS: Mapping[str, _OptionKind] = {
-    **dict.fromkeys(
-        (
-            *("num_predict", "num_ctx", "num_keep", "top_k", "repeat_last_n", "seed", "top_logprobs"),
-            *("mirostat", "num_batch", "num_gpu", "main_gpu", "num_thread", "draft_num_predict"),
-        ),
-        "a whole number",
-    ),
-    **dict.fromkeys(
-        (
-            *("temperature", "top_p", "min_p", "typical_p", "tfs_z", "mirostat_tau", "mirostat_eta"),
-            *("repeat_penalty", "presence_penalty", "frequency_penalty"),
-        ),
-        "a number",
-    ),
-    **dict.fromkeys(
-        ("logprobs", "use_mmap", "use_mlock", "numa", "low_vram", "penalize_newline"), "true or false"
-    ),
+    **dict.fromkeys(_WHOLE_NUMBERS, "a whole number"),
+    **dict.fromkeys(_NUMBERS, "a number"),
+    **dict.fromkeys(_SWITCHES, "true or false"),
     "stop": "a text or a list of texts",
 }
 """What each option must be. Names that are not here pass as they are: new versions bring new ones."""
@@ -287,7 +283,8 @@ class RouteRequest:
         calls = (f"{call.name} {call.arguments}" for message in self.messages for call in message.tool_calls)
         read = (*self.texts, *calls, *(_tool_text(tool) for tool in self.tools), self.suffix or "")
         part = estimate_tokens("\n".join(read), family)
-        return TokenEstimate(fixed + part.tokens, fixed + part.low, fixed + part.high)
+        low = MESSAGE_OVERHEAD_TOKENS * len(self.messages)  # what an image costs differs most by model
+        return TokenEstimate(fixed + part.tokens, low + part.low, fixed + part.high)
 
 
 def _tool_text(tool: Tool) -> str:

@@ -1,7 +1,8 @@
 """One Router per configuration for the life of the process, for callers that come and go.
 
 ``DynamicModelFlow()`` and ``run_router`` use it, so that an instance per request costs milliseconds and what
-was learned about hosts is kept. Everything is closed when the interpreter exits.
+was learned about hosts is kept. A configuration that is not asked for any more is closed once nobody uses its
+Router, everything else when the interpreter exits.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,11 @@ class _Key:
     files: tuple[tuple[str, int], ...]
 
 
-_kept: list[tuple[_Key, SyncRouter]] = []
+KEPT = 4
+"""So many Routers, the last ones asked for, stay open although nobody holds them."""
+
+_recent: list[SyncRouter] = []
+_known: list[tuple[_Key, weakref.ref[SyncRouter]]] = []
 _lock = threading.Lock()
 
 
@@ -41,24 +47,32 @@ def shared_router(*, settings: Settings | None = None, fleet: Fleet | None = Non
     settings = settings if settings is not None else assembly.settings_of_the_user()
     key = _Key(os.getpid(), settings, fleet, () if fleet is not None else _stamps(settings.fleet))
     with _lock:
-        for known, router in _kept:
-            if known == key:
-                return router
-        if not _kept:
-            atexit.register(close_shared)
-        router = SyncRouter(fleet=fleet, settings=settings)
-        _kept.append((key, router))
+        router = next((made for known, made in _alive() if known == key), None)
+        if router is None:
+            if not _known:
+                atexit.register(close_shared)
+            router = SyncRouter(fleet=fleet, settings=settings)
+            _known[:] = [entry for entry in _known if entry[1]() is not None]
+            _known.append((key, weakref.ref(router)))
+        _recent[:] = [router, *(other for other in _recent if other is not router)][:KEPT]
         return router
 
 
 def close_shared() -> None:
     """Closes them all; the next caller gets a new one."""
     with _lock:
-        mine = [router for key, router in _kept if key.process == os.getpid()]
-        _kept.clear()
+        mine = [router for key, router in _alive() if key.process == os.getpid()]
+        _known.clear()
+        _recent.clear()
         atexit.unregister(close_shared)
     for router in mine:
         router.close()
+
+
+def _alive() -> list[tuple[_Key, SyncRouter]]:
+    """A Router that fell out of ``_recent`` is still shared while somebody holds it."""
+    found = ((key, made()) for key, made in _known)
+    return [(key, router) for key, router in found if router is not None]
 
 
 def _stamps(paths: Sequence[str]) -> tuple[tuple[str, int], ...]:
