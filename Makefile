@@ -52,12 +52,12 @@ $(BIN)/python:
 
 $(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
 	@echo "installing the router and the embedded engine into $(VENV)"
-	@$(PIP) install --progress-bar on --require-hashes -r requirements/demo.txt
+	@$(PIP) install --progress-bar on --no-deps --require-hashes -r requirements/demo.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
 	@echo "installing everything, CrewAI included, into $(VENV) (about 1 GB)"
-	@$(PIP) install --progress-bar on --require-hashes -r requirements/dev.txt
+	@$(PIP) install --progress-bar on --no-deps --require-hashes -r requirements/dev.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.demo
