@@ -14,7 +14,16 @@ from typing import TypeVar
 import msgspec
 
 SEED = 20240611
-_NOT_CORPUS = frozenset({"heldout.jsonl", "frames.jsonl", "passages.jsonl"})
+_NOT_CORPUS = frozenset(
+    {
+        "conversations.jsonl",
+        "follow_ups.jsonl",
+        "frames.jsonl",
+        "heldout.jsonl",
+        "parallel.jsonl",
+        "passages.jsonl",
+    }
+)
 _OPENERS = (
     "Please ",
     "please ",
