@@ -18,6 +18,11 @@ from llm_router.testing.fake_ollama import FLEET_NAMES, FakeOllama, fleet_models
 JSON_TASK = "Generate JSON schema for user profile with name, email, age"
 LIMIT_S = 60.0
 
+COLUMNS = "100"
+"""Width of everything that is printed in these tests, whatever terminal they run in."""
+
+_OF_THE_TERMINAL = ("LINES", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLORTERM")
+
 Invoke = Callable[..., Result]
 
 
@@ -36,6 +41,15 @@ class Finish(Protocol):
     def __call__(
         self, *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]: ...
+
+
+@pytest.fixture(autouse=True)
+def same_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One width and no wish for colour: a worker of pytest-xdist has another terminal than a shell."""
+    for name in _OF_THE_TERMINAL:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", COLUMNS)
+    monkeypatch.setenv("TERM", "xterm-256color")
 
 
 @pytest.fixture
