@@ -135,6 +135,20 @@ def test_what_a_task_says_cannot_steer_the_terminal() -> None:
     assert "[bold]red[/bold] :smile:" in text
 
 
+@pytest.mark.parametrize("feed", ["\n", "\r\n", "\n\n\t", "\u2028"])
+def test_a_line_feed_in_the_evidence_does_not_break_the_block(feed: str) -> None:
+    broken = Evidence("words", f"spoken for by “sql{feed}average”, “x”{feed}")
+    whole = Evidence("words", "spoken for by “sql average”, “x”")
+    told, expected = (
+        block(
+            replace(HEALTHY, classification=replace(HEALTHY.classification, evidence=(evidence,))), width=400
+        )
+        for evidence in (broken, whole)
+    )
+    assert told.splitlines()[1].replace(" ;", ";") == expected.splitlines()[1]
+    assert len(told.splitlines()) == len(expected.splitlines())
+
+
 def test_the_reason_of_a_stand_in_is_the_true_one() -> None:
     def reason(code: str, why: str) -> str | None:
         rejection = Rejection("qwen2.5:14b", code, why)  # type: ignore[arg-type]

@@ -217,6 +217,13 @@ def test_a_terminal_gets_colours_and_its_cursor_back(fleet_server: FakeOllama, s
     assert told.rfind(b"\x1b[?25h") > told.rfind(b"\x1b[?25l") >= 0
 
 
+def test_the_moving_line_is_gone_before_anything_is_said(no_server: str, spawn: Spawn) -> None:
+    told = on_a_terminal(spawn, "ask", "hello")
+    moving, _, _ = told.partition(b"no answer from ollama")
+    assert b"deciding" in moving
+    assert b"\x1b[2K" in moving[moving.rfind(b"deciding") :], "the line was not erased"
+
+
 @pytest.mark.parametrize(
     ("arguments", "env"), [(["--no-color"], {}), ([], {"NO_COLOR": "1"}), ([], {"TERM": "dumb"})]
 )

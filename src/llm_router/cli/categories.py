@@ -69,7 +69,7 @@ def _show(world: World, answers: Mapping[str, Candidate | None]) -> None:
     console = output.console()
     for name, answer in answers.items():
         choice = world.fleet.choice_for(name)
-        left = Text.assemble((name, "bold"), " → ", (output.printable(choice), "bold"))
+        left = Text.assemble((name, "bold"), " → ", (output.one_line(choice), "bold"))
         headline(left, _now(choice, answer), console)
         paragraph(world.fleet.categories[name].description, console, indent=INDENT)
         substitutes = " → ".join(_substitutes(name, world))
@@ -88,4 +88,4 @@ def _now(choice: str, answer: Candidate | None) -> Text:
         return Text(f"answered now by embedded {answer.model}", style="yellow")
     if answer.model == choice:
         return Text("answers now", style="green")
-    return Text(f"answered now by {output.printable(answer.model)}", style="yellow")
+    return Text(f"answered now by {output.one_line(answer.model)}", style="yellow")

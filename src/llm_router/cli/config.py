@@ -15,6 +15,9 @@ from llm_router.cli.context import Options, pass_options
 if TYPE_CHECKING:
     from llm_router.config import Configuration
 
+_SHORT = 24
+"""Characters of a value that stands beside its name."""
+
 
 @click.group(invoke_without_command=True)
 @click.pass_context
@@ -36,7 +39,7 @@ def show(options: Options, as_json: bool) -> None:
         return
     from llm_router.cli.tables import print_table
 
-    print_table(("setting", "~value", "~from"), _rows(configuration), output.console())
+    print_table(("setting", "value", "~from"), _rows(configuration), output.console())
 
 
 @config.command(short_help="the path of the settings file")
@@ -59,9 +62,19 @@ def _rows(configuration: Configuration) -> Iterator[Any]:
         changed = origin != "default"
         yield (
             Cell(name, "bold" if changed else ""),
-            Cell(_plain(value)),
+            _value(value),
             Cell(origin, "green" if changed else "dim"),
         )
+
+
+def _value(value: object) -> Any:
+    """In its column where it is short; a list of hosts or files stands below, one a line."""
+    from llm_router.cli.tables import Cell
+
+    if isinstance(value, list | tuple) and value:
+        return Cell("", below=tuple(_plain(item) for item in value))
+    told = _plain(value)
+    return Cell(told) if len(told) <= _SHORT else Cell("", below=(told,))
 
 
 def _plain(value: object) -> str:
@@ -74,5 +87,5 @@ def _plain(value: object) -> str:
         told = {key: item for key, item in value.items() if item not in (None, {}, [])}
         return ", ".join(f"{key}: {_plain(item)}" for key, item in told.items())
     if isinstance(value, list | tuple):
-        return "; ".join(_plain(item) for item in value) or "none"
+        return ", ".join(_plain(item) for item in value) or "none"
     return str(value)

@@ -173,13 +173,13 @@ def _line(finding: Finding, console: Console) -> None:
 
     mark, style = _MARKS[finding.severity]
     width = max(console.width - 4, 20)
-    for index, line in enumerate(Text(output.printable(finding.text)).wrap(console, width, overflow="fold")):
+    for index, line in enumerate(Text(output.one_line(finding.text)).wrap(console, width, overflow="fold")):
         line.rstrip()
         before = Text(f"  {mark} ", style=style) if index == 0 else Text("    ")
         console.print(Text.assemble(before, line), no_wrap=True, crop=False)
     if finding.fix:
         for index, line in enumerate(
-            Text(output.printable(finding.fix)).wrap(console, width - 3, overflow="fold")
+            Text(output.one_line(finding.fix)).wrap(console, width - 3, overflow="fold")
         ):
             line.rstrip()
             before = Text("    → ", style="cyan") if index == 0 else Text("      ")

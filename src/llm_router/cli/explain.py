@@ -70,9 +70,9 @@ def _why_not(found: WhyNot, console: Console) -> None:
     from llm_router.cli.render import labelled
 
     if found.answers_already:
-        console.print(Text(f"{output.printable(found.model)} is the model that answers."))
+        console.print(Text(f"{output.one_line(found.model)} is the model that answers."))
         return
-    console.print(Text(f"Why not {output.printable(found.model)}", style="bold"))
+    console.print(Text(f"Why not {output.one_line(found.model)}", style="bold"))
     labelled(_why_not_lines(found), console)
 
 
@@ -122,7 +122,7 @@ def _bars(decision: Decision) -> Iterator[Any]:
     for name, probability in ranked[:BARS]:
         filled = round(probability * BAR_WIDTH)
         bar = Text("█" * filled + "·" * (BAR_WIDTH - filled), style="cyan")
-        yield Text.assemble(f"  {output.printable(name).ljust(width)}  ", bar, f"  {probability:.3f}")
+        yield Text.assemble(f"  {output.one_line(name).ljust(width)}  ", bar, f"  {probability:.3f}")
     rest = ranked[BARS:]
     if rest:
         share = sum(probability for _, probability in rest)

@@ -191,20 +191,29 @@ def _as_json(path: Path, proposal: Proposal) -> dict[str, object]:
 
 
 def _tell(path: Path, proposal: Proposal, configuration: Configuration, *, by_default: bool) -> None:
-    width = max(len(name) for name in (*proposal.categories, *proposal.unserved))
-    for name, category in proposal.categories.items():
-        first, *others = (choice.model for choice in category.models)
-        more = f", +{len(others) - 2}" if len(others) > 2 else ""
-        then = f"   then {', '.join(others[:2])}{more}" if others else ""
-        output.data(output.printable(f"{name.ljust(width)}  → {first}{then}"))
-    for name, why in proposal.unserved.items():
-        output.data(output.printable(f"{name.ljust(width)}  – left out: {why}"))
+    _show_categories(proposal)
     for tag, why in proposal.left_out.items():
         output.warning(f"{tag} is not used: {why}")
     used_gb = proposal.machine.usable_memory_gb
     output.say(f"wrote {path}: {len(proposal.models)} models, {used_gb:g} GB for them")
     for line in _next_steps(path, configuration, by_default=by_default):
         output.say(line)
+
+
+def _show_categories(proposal: Proposal) -> None:
+    from rich.text import Text
+
+    from llm_router.cli.render import paragraph
+
+    console = output.console()
+    width = max(len(name) for name in (*proposal.categories, *proposal.unserved))
+    for name, category in proposal.categories.items():
+        first, *others = (choice.model for choice in category.models)
+        more = f", +{len(others) - 2}" if len(others) > 2 else ""
+        then = f"   then {', '.join(others[:2])}{more}" if others else ""
+        paragraph(f"{first}{then}", console, before=Text(f"{output.one_line(name).ljust(width)}  → "))
+    for name, why in proposal.unserved.items():
+        paragraph(f"left out: {why}", console, before=Text(f"{output.one_line(name).ljust(width)}  – "))
 
 
 def _next_steps(path: Path, configuration: Configuration, *, by_default: bool) -> list[str]:
@@ -217,4 +226,8 @@ def _next_steps(path: Path, configuration: Configuration, *, by_default: bool) -
             f"it is not used yet: {elsewhere} names other fleet files",
             f"next: remove that, or llm-router --fleet {path} ask …",
         ]
-    return [f"next: {ask}", "      llm-router doctor", f"      edit {path}: the first model is asked first"]
+    return [
+        f"next: {ask}",
+        "      llm-router doctor",
+        "      edit the file: the first model of a category is asked first",
+    ]

@@ -29,6 +29,9 @@ _STYLES = {
 }
 _WORDS = {"not_installed": "not installed", "unknown": "unknown (no host)"}
 
+_NAMED = 5
+"""Categories that are named in a cell; a fleet of one model serves all of them with it."""
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Models, stand-in and hosts as JSON.")
@@ -83,7 +86,7 @@ def _show(world: World) -> None:
     labelled(_notes(world, states), console)
 
 
-_HEAD = ("model", ">size", ">params", "serves", "state")
+_HEAD = ("model", ">size", ">params", "~serves", "state")
 _HEAD_UNLISTED = ("model", ">size", ">params", "host", "state")
 
 
@@ -91,7 +94,7 @@ def _row(state: ModelState, world: World) -> Sequence[Cell]:
     from llm_router.cli.tables import Cell
 
     quiet = "dim" if state.state in ("deprecated", "unusable") else ""
-    serves = ", ".join(state.serves)
+    serves = _few(state.serves)
     if not serves:
         serves = "Mission Control" if state.tag == world.fleet.router else "substitute only"
     return (
@@ -101,6 +104,13 @@ def _row(state: ModelState, world: World) -> Sequence[Cell]:
         Cell(serves, quiet if state.serves else "dim"),
         Cell(_WORDS.get(state.state, state.state), _STYLES[state.state]),
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    """All names, or the first and how many more there are."""
+    if len(names) <= _NAMED + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
 
 
 def _unlisted_row(model: UnlistedModel) -> Sequence[Cell]:

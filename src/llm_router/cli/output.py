@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,20 @@ WIDTH_ELSEWHERE = 100
 WIDEST = 120
 """Wider lines are hard to read, however wide the terminal is."""
 
+_MOVING = "llm_router.cli.moving_line"
+
 _CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+_BREAKS = re.compile(r"[ ]*[\n\t\u2028\u2029]\s*")
 
 
 def printable(text: str) -> str:
     """Without control characters: what a model, a host or a task says must not steer the terminal."""
     return text.translate(_CONTROLS)
+
+
+def one_line(text: str) -> str:
+    """Printable, with a blank for every line feed and tab: for a label, a cell or a sentence of a block."""
+    return _BREAKS.sub(" ", printable(text).strip("\n"))
 
 
 def colour() -> bool | None:
@@ -51,6 +60,7 @@ def json_data(value: object) -> None:
 
 def say(text: str, *, dim: bool = False) -> None:
     """One line of talk."""
+    _end_moving_line()
     click.echo(click.style(printable(text), dim=True) if dim else printable(text), err=True)
 
 
@@ -79,7 +89,22 @@ def _labelled(label: str, style: str, text: str, hint: str | None) -> None:
         _echo(f"{click.style('hint:', fg='cyan')} {' '.join(printable(hint).split())}")
 
 
+def on_talk(stop: Callable[[], None] | None) -> None:
+    """Before each line of talk ``stop`` takes a moving line off the terminal; None: nothing moves now."""
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.meta[_MOVING] = stop
+
+
+def _end_moving_line() -> None:
+    context = click.get_current_context(silent=True)
+    stop = context.meta.get(_MOVING) if context is not None else None
+    if stop is not None:
+        stop()
+
+
 def _echo(text: str) -> None:
+    _end_moving_line()
     context = click.get_current_context(silent=True)
     click.echo(text, err=True, color=colour() if context is None else context.color)
 
@@ -105,8 +130,12 @@ def waiting(text: str) -> Iterator[None]:
     if not talk.is_terminal:
         yield
         return
-    with talk.status(text):
-        yield
+    with talk.status(text) as status:
+        on_talk(status.stop)
+        try:
+            yield
+        finally:
+            on_talk(None)
 
 
 def _width_elsewhere() -> int:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from llm_router.cli import wording
-from llm_router.cli.output import printable
+from llm_router.cli.output import one_line
 from llm_router.decision import Decision
 
 INDENT = 2
@@ -28,12 +28,14 @@ def labelled(lines: Iterable[wording.Line], console: Console) -> None:
     """Prints labels in one column and their texts, wrapped, in the next. An empty label continues."""
     for label, text, style in lines:
         before = Text(" " * INDENT + label.ljust(LABEL_WIDTH + GAP), style="dim")
-        _hanging(before, Text(printable(text), style=style), console)
+        _hanging(before, Text(one_line(text), style=style), console)
 
 
-def paragraph(text: str, console: Console, *, indent: int = 0, style: str = "") -> None:
-    """Prints words, wrapped between them."""
-    _hanging(Text(" " * indent), Text(printable(text), style=style), console)
+def paragraph(
+    text: str, console: Console, *, indent: int = 0, style: str = "", before: Text | None = None
+) -> None:
+    """Prints words, wrapped between them, to the right of ``before`` or of as many blanks as ``indent``."""
+    _hanging(Text(" " * indent) if before is None else before, Text(one_line(text), style=style), console)
 
 
 def headline(left: Text, right: Text, console: Console) -> None:
@@ -62,7 +64,7 @@ def rule(console: Console) -> None:
 
 
 def _headline(decision: Decision, console: Console) -> None:
-    left = Text.assemble((printable(decision.category), "bold"), " → ", _model(decision))
+    left = Text.assemble((one_line(decision.category), "bold"), " → ", _model(decision))
     told = f"confidence {decision.confidence:.2f}   {wording.decided_by(decision)}"
     headline(left, Text(told, style="dim"), console)
 
@@ -71,8 +73,8 @@ def _model(decision: Decision) -> Text:
     """The model of the fleet that answers, or the fleet's choice where none of the fleet can."""
     answer = decision.answer
     if answer is not None and not answer.stand_in:
-        return Text(printable(answer.model), style="bold green")
-    return Text(printable(decision.selected_model), style="bold yellow")
+        return Text(one_line(answer.model), style="bold green")
+    return Text(one_line(decision.selected_model), style="bold yellow")
 
 
 def _lines(decision: Decision) -> Iterable[wording.Line]:

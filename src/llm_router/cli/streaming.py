@@ -83,6 +83,7 @@ class Talk:
             self._still()
             self._status = self._console.status(text)
             self._status.start()
+            output.on_talk(self._still)
 
     def _switched(self, event: Switched) -> None:
         self._still()
@@ -119,6 +120,7 @@ class Talk:
 
     def _still(self) -> None:
         if self._status is not None:
+            output.on_talk(None)
             self._status.stop()
             self._status = None
 
