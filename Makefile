@@ -7,7 +7,7 @@ LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-inde
 SOURCES := src tests test_router.py benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format coverage lock clean install
+.PHONY: help demo test check format coverage bench lock clean install
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ format: $(VENV)/.dev ## put the sources into the house style
 
 coverage: $(VENV)/.dev ## run the tests and report which lines they reach
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html
+
+bench: $(VENV)/.dev ## measure what a decision costs, by size of the request, and the start of the program
+	$(BIN)/python benchmarks/decision.py
 
 lock: ## write the hash-pinned requirement locks again (needs uv)
 	uv pip compile $(LOCK_FLAGS) pyproject.toml -o requirements/core.txt

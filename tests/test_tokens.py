@@ -17,10 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_router.tokens import (
+    ENGLISH_PAIRS,
+    PRICES,
     SAMPLED_ABOVE_CHARS,
     TokenEstimate,
     TokenizerFamily,
+    cut_into_runs,
     estimate_tokens,
+    priced,
+    run_features,
 )
 
 REFERENCE = Path(__file__).parent / "data" / "token_counts.json"
@@ -218,3 +223,29 @@ def test_a_long_text_takes_no_longer_than_a_text_at_the_sampling_limit() -> None
 def test_importing_the_module_does_not_import_numpy() -> None:
     code = "import sys, llm_router.tokens; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+spaced_text = st.text(alphabet=st.sampled_from(list("aAz0_.-\n\t 요g一か!") + [" "] * 6), max_size=300)
+
+
+@every_family
+@given(text=st.one_of(any_text, spaced_text))
+def test_pieces_cost_what_their_runs_cost(family: TokenizerFamily, text: str) -> None:
+    first = {"large": 0, "small": 3}[family]
+    english = sum(text.count(pair) for pair in ENGLISH_PAIRS)
+    for column, price in enumerate(priced(text, family), start=first):
+        runs = sum(
+            times * amount * PRICES[name][column]
+            for run, times in cut_into_runs(text).items()
+            for name, amount in run_features(run).items()
+        )
+        credit = min(PRICES["english_credit"][column] * english, 0.3 * runs)
+        assert price == pytest.approx(runs - credit, abs=1e-6)
+
+
+@every_family
+def test_a_hostile_text_prices_as_any_other_and_fills_no_memory(family: TokenizerFamily) -> None:
+    words = [f"{'a' * (i % 7)}{'Z' * (i % 5)}{i}.{'_' * (i % 3)}{'요' * (i % 11)}" for i in range(2_000)]
+    once, again = (estimate_tokens(" ".join(order), family) for order in (words, words))
+    assert once == again
+    assert estimate_tokens(" " * 200, family).tokens < 20

@@ -243,21 +243,24 @@ def _message(message: _Message, index: int) -> Message:
         )
     text, images = _content(message)
     return Message(
-        role=role,
-        text=text,
-        images=images,
-        tool_calls=tuple(_tool_call(call) for call in message.tool_calls or ()),
-        tool_name=message.tool_name or (message.name or "" if role == "tool" else ""),
-        tool_call_id=message.tool_call_id or "",
+        role,
+        text,
+        images,
+        tuple(map(_tool_call, message.tool_calls)) if message.tool_calls else (),
+        message.tool_name or (message.name or "" if role == "tool" else ""),
+        message.tool_call_id or "",
     )
 
 
 def _content(message: _Message) -> tuple[str, tuple[Image, ...]]:
+    content = message.content
+    if not message.images and (content is None or isinstance(content, str)):
+        return content or "", ()
     images = [Image.from_base64(item) for item in message.images or ()]
-    if message.content is None or isinstance(message.content, str):
-        return message.content or "", tuple(images)
+    if content is None or isinstance(content, str):
+        return content or "", tuple(images)
     texts = []
-    for part in message.content:
+    for part in content:
         if part.image_url is not None:
             url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
             images.append(Image.from_base64(url))
@@ -293,7 +296,7 @@ def _tool_call(call: _ToolCall) -> ToolCall:
 
 
 def _tools(body: _Body) -> tuple[Tool, ...]:
-    if "none" in (body.tool_choice, body.function_call):
+    if not (body.tools or body.functions) or "none" in (body.tool_choice, body.function_call):
         return ()
     functions = [tool.function or _Function(name=tool.name or "") for tool in body.tools or ()]
     functions += body.functions or []
@@ -308,7 +311,7 @@ def _response_format(body: _Body) -> Literal["json"] | JsonObject | None:
         return _plain_format("response_format.type", wanted.type, {"json_object", "json_schema"}, {"text"})
     if isinstance(body.format, dict):
         return body.format
-    return _plain_format("format", body.format or "", {"json"}, {""})
+    return _plain_format("format", body.format, {"json"}, {""}) if body.format else None
 
 
 def _plain_format(field: str, given: str, is_json: Set[str], is_text: Set[str]) -> Literal["json"] | None:
@@ -322,7 +325,7 @@ def _plain_format(field: str, given: str, is_json: Set[str], is_text: Set[str]) 
 
 
 def _options(body: _Body) -> dict[str, Json]:
-    options: dict[str, Json] = dict(body.options or {})
+    options: dict[str, Json] = dict(body.options) if body.options else {}
     if body.logprobs is not None:
         # /v1/completions says with one number what chat says with two fields.
         options["logprobs"] = body.logprobs is not False

@@ -165,6 +165,24 @@ class Decision:
     def routing_reasoning(self) -> str:
         return "; ".join(self.reasons)
 
+    def stamped(self, decision_id: str, elapsed_ms: float) -> Decision:
+        """The same decision with its own name and the time it took."""
+        return Decision(  # what ``dataclasses.replace`` does, in half the time
+            self.classification,
+            self.selected_model,
+            self.chain,
+            self.rejected,
+            self.reasons,
+            self.model_params,
+            self.model_size_gb,
+            self.request_tokens,
+            self.planned,
+            self.savings,
+            decision_id,
+            elapsed_ms,
+            self.warnings,
+        )
+
     def as_json(self) -> JsonObject:
         """The documented shape (docs/reference/decision.md); numbers are rounded, nothing is dropped."""
         answer = self.answer

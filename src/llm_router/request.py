@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 
 from llm_router.errors import InvalidRequest
 from llm_router.names import is_auto
-from llm_router.tokens import TokenEstimate, TokenizerFamily, estimate_tokens
+from llm_router.tokens import TextShape, TokenEstimate, TokenizerFamily
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = "dict[str, Json]"
@@ -212,9 +212,9 @@ class RouteRequest:
         if self.kind is ApiKind.EMBEDDING:
             if not self.inputs or not any(text.strip() for text in self.inputs):
                 raise InvalidRequest("nothing to embed", why="the input is empty")
-        elif not any(m.text.strip() or m.images for m in self.messages):
+        elif all(_blank(m.text) and not m.images for m in self.messages):
             raise InvalidRequest("nothing to do", why="the task is empty", hint="say what you want done")
-        if is_auto(self.model):
+        if self.model is not None and is_auto(self.model):
             object.__setattr__(self, "model", None)
         given = {name: _option(name, value) for name, value in self.options.items() if value is not None}
         object.__setattr__(self, "options", given)
@@ -245,7 +245,7 @@ class RouteRequest:
         if self.kind is ApiKind.EMBEDDING:
             return "\n".join(self.inputs)
         for message in reversed(self.messages):
-            if message.role == "user" and (message.text.strip() or message.images):
+            if message.role == "user" and (message.images or not _blank(message.text)):
                 return message.text
         return self.messages[-1].text
 
@@ -272,19 +272,35 @@ class RouteRequest:
 
     def estimate(self, family: TokenizerFamily = "large") -> TokenEstimate:
         """Tokens of everything the model must read, tools, images and template markers included."""
-        cache: dict[str, TokenEstimate] = self.__dict__.setdefault("_estimates", {})
-        if family not in cache:
-            cache[family] = self._estimate(family)
-        return cache[family]
+        known = self._estimates.get(family)
+        if known is None:
+            known = self._estimates[family] = self._estimate(family)
+        return known
+
+    @cached_property
+    def _estimates(self) -> dict[TokenizerFamily, TokenEstimate]:
+        return {}
 
     def _estimate(self, family: TokenizerFamily) -> TokenEstimate:
         fixed = MESSAGE_OVERHEAD_TOKENS * len(self.messages) + IMAGE_TOKENS * len(self.images)
-        # One estimate over everything: the bounds of many short texts, added up, would be far too wide.
-        calls = (f"{call.name} {call.arguments}" for message in self.messages for call in message.tool_calls)
-        read = (*self.texts, *calls, *(_tool_text(tool) for tool in self.tools), self.suffix or "")
-        part = estimate_tokens("\n".join(read), family)
+        part = self._shape.estimate(family)
         low = MESSAGE_OVERHEAD_TOKENS * len(self.messages)  # what an image costs differs most by model
         return TokenEstimate(fixed + part.tokens, low + part.low, fixed + part.high)
+
+    @cached_property
+    def _shape(self) -> TextShape:
+        """One for everything: the bounds of many short texts, added up, would be far too wide."""
+        read = [*self.texts]
+        for message in self.messages:
+            read += [f"{call.name} {call.arguments}" for call in message.tool_calls]
+        read += map(_tool_text, self.tools)
+        read.append(self.suffix or "")
+        return TextShape("\n".join(read))
+
+
+def _blank(text: str) -> bool:
+    """As ``not text.strip()``, without a copy of a long text."""
+    return not text or text.isspace()
 
 
 def _tool_text(tool: Tool) -> str:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import time
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -98,6 +98,7 @@ class Router:
         self._watch = HostWatch(
             self._providers, self._health, clock_s, max_age_s=settings.routing.snapshot_max_age_s
         )
+        self._last_world: World | None = None
         self._cascade: Cascade = assembly.cascade_of(settings, self.fleet, self._watch, clock_s)
 
     async def __aenter__(self) -> Self:
@@ -218,10 +219,14 @@ class Router:
         world = await self._world()
         decision = decide(request, classification, world)
         elapsed_ms = (self._clock_s() - begun_s) * 1000
-        return replace(decision, decision_id=uuid.uuid4().hex, elapsed_ms=elapsed_ms), world
+        return decision.stamped(os.urandom(16).hex(), elapsed_ms), world
 
     async def _world(self) -> World:
-        return World(self.fleet, await self._watch.snapshots(), self.settings.policy)
+        """One World as long as the hosts stay as they are: it keeps what follows from them."""
+        hosts, known = await self._watch.snapshots(), self._last_world
+        if known is None or known.hosts is not hosts:
+            known = self._last_world = World(self.fleet, hosts, self.settings.policy)
+        return known
 
     def _refuse_cloud(self, request: RouteRequest) -> None:
         if request.model and is_cloud(request.model) and not self.settings.policy.allow_cloud:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Literal
 
@@ -48,23 +48,36 @@ def estimate_tokens(text: str, family: TokenizerFamily = "large") -> TokenEstima
     Linear in the length up to ``SAMPLED_ABOVE_CHARS`` characters, constant beyond: longer texts are judged by
     evenly spaced windows, and the bounds widen by what the windows disagree.
     """
-    if not text:
-        return TokenEstimate(0, 0, 0)
-    if len(text) > SAMPLED_ABOVE_CHARS:
-        return _sampled(text, family)
-    return _bounded(*priced(text, family), family)
+    return TextShape(text).estimate(family)
 
 
-def _sampled(text: str, family: TokenizerFamily) -> TokenEstimate:
-    step = (len(text) - _WINDOW_CHARS) / (_WINDOWS - 1)
-    starts = [round(index * step) for index in range(_WINDOWS)]
-    prices = [priced(text[start : start + _WINDOW_CHARS], family) for start in starts]
-    scale = len(text) / (_WINDOWS * _WINDOW_CHARS)
-    tokens, low, high = (scale * sum(column) for column in zip(*prices, strict=True))
-    # Windows stand in the order of the text, so neighbours that differ are what sampling can have missed.
-    steps = sum((after[0] - before[0]) ** 2 for before, after in pairwise(prices)) / (2 * (_WINDOWS - 1))
-    sampling_error = _SIGMAS * scale * math.sqrt(steps * _WINDOWS)
-    return _bounded(tokens, low, high, family, sampling_error)
+class TextShape:
+    """A text, priced once, to be estimated for one family or for both; the text itself is not kept."""
+
+    __slots__ = ("_characters", "_parts")
+
+    def __init__(self, text: str) -> None:
+        size = self._characters = len(text)
+        if size <= SAMPLED_ABOVE_CHARS:
+            self._parts = [_part(text)] if text else []
+            return
+        step = (size - _WINDOW_CHARS) / (_WINDOWS - 1)
+        starts = [round(index * step) for index in range(_WINDOWS)]
+        self._parts = [_part(text[start : start + _WINDOW_CHARS]) for start in starts]
+
+    def estimate(self, family: TokenizerFamily = "large") -> TokenEstimate:
+        """As ``estimate_tokens``."""
+        if not self._parts:
+            return TokenEstimate(0, 0, 0)
+        if len(self._parts) == 1:
+            return _bounded(*_credited(self._parts[0], family), family)
+        prices = [_credited(part, family) for part in self._parts]
+        scale = self._characters / (_WINDOWS * _WINDOW_CHARS)
+        tokens, low, high = (scale * sum(column) for column in zip(*prices, strict=True))
+        # Windows stand in the order of the text, so neighbours that differ are what sampling can have missed.
+        steps = sum((after[0] - before[0]) ** 2 for before, after in pairwise(prices)) / (2 * (_WINDOWS - 1))
+        sampling_error = _SIGMAS * scale * math.sqrt(steps * _WINDOWS)
+        return _bounded(tokens, low, high, family, sampling_error)
 
 
 def _bounded(
@@ -80,16 +93,34 @@ def _bounded(
 
 def priced(text: str, family: TokenizerFamily) -> tuple[float, float, float]:
     """Mean, lowest and highest price of a text, before the bounds are widened."""
-    price = _PRICES[family]
-    column = _COLUMN[family]
-    tokens = low = high = 0.0
-    for run, times in cut_into_runs(text).items():
-        run_tokens, run_low, run_high = price(run)
-        tokens += times * run_tokens
-        low += times * run_low
-        high += times * run_high
-    english = sum(map(text.count, ENGLISH_PAIRS))
-    credit = PRICES["english_credit"]
+    return _credited(_part(text), family)
+
+
+_Part = tuple[int, int]
+"""Prices of a text in all columns, packed into one number, and how often ``ENGLISH_PAIRS`` occur in it."""
+
+
+def _part(text: str) -> _Part:
+    """Cut at its spaces: no run goes on behind one, so every piece has a price of its own, worked out once.
+
+    Of several spaces the last one belongs to the piece behind it, the others are an indentation.
+    """
+    shape, packed = text.translate(_classes()), 0
+    if "  " in shape:
+        packed = sum(map(_INDENTATIONS.__getitem__, _BLANKS.findall(shape)))
+        shape = _BLANKS.sub(" ", shape)
+    first, *spaced = shape.split(" ")
+    packed += _PIECES[first] + sum(map(_SPACED_PIECES.__getitem__, spaced))
+    return packed, sum(map(text.count, ENGLISH_PAIRS))
+
+
+def _credited(part: _Part, family: TokenizerFamily) -> tuple[float, float, float]:
+    packed, english = part
+    column, credit = _COLUMN[family], PRICES["english_credit"]
+    packed >>= column * _COLUMN_BITS
+    tokens = (packed & _COLUMN_MASK) / _PARTS_PER_TOKEN
+    low = (packed >> _COLUMN_BITS & _COLUMN_MASK) / _PARTS_PER_TOKEN
+    high = (packed >> 2 * _COLUMN_BITS & _COLUMN_MASK) / _PARTS_PER_TOKEN
     # Nothing but "thththth" would earn more credit than it cost: English prose stays well below the cap.
     tokens -= min(credit[column] * english, 0.3 * tokens)
     low -= min(credit[column + 1] * english, 0.3 * low)
@@ -219,6 +250,7 @@ _RUN = re.compile(
     rf"|{_BODY}|_(?:[aezv]{{1,32}}|A(?:[aezv]{{1,32}}|A{{0,31}}(?![aezv])|)|[-._]{{1,15}}\n?|)"
     r"|\n{1,8}|\t{1,8}|b{1,16}|[^ \n]"
 )
+_BLANKS = re.compile(r" {2,}")
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -424,21 +456,49 @@ EXTRA_TOKENS = 2
 _COLUMN: dict[TokenizerFamily, int] = {"large": 0, "small": 3}
 
 
-def _price(column: int, run: str) -> tuple[float, float, float]:
-    tokens = low = high = 0.0
+_COLUMN_BITS = 48
+_COLUMN_MASK = (1 << _COLUMN_BITS) - 1
+_PARTS_PER_TOKEN = 1_000_000
+"""Prices are whole millionths of a token, a column every 48 bits: one sum of integers adds all of them,
+exactly and in any order. 20,480 characters of the dearest kind reach 2 to the 37."""
+
+
+@lru_cache(maxsize=8192)
+def _price(run: str) -> int:
+    """What one run costs, all columns packed. Keys are shapes, not text, and there are few of them."""
+    columns = [0.0] * len(PRICES["word"])
     for name, amount in run_features(run).items():
-        prices = PRICES[name]
-        tokens += amount * prices[column]
-        low += amount * prices[column + 1]
-        high += amount * prices[column + 2]
-    return tokens, low, high
+        for index, price in enumerate(PRICES[name]):
+            columns[index] += amount * price
+    return sum(round(_PARTS_PER_TOKEN * c) << i * _COLUMN_BITS for i, c in enumerate(columns))
 
 
-# Keys are shapes, not text, and there are few of them; the bound only guards against a hostile text.
-_PRICES = {family: lru_cache(maxsize=8192)(partial(_price, column)) for family, column in _COLUMN.items()}
+class _Pieces(dict[str, int]):
+    """The price of a piece of a shape, cut into its runs once. The bounds guard against a hostile text."""
+
+    longest_kept_characters = 32
+    most_kept = 16_384
+
+    def __init__(self, runs: Callable[[str], list[str]]) -> None:
+        super().__init__()
+        self._runs = runs
+
+    def __missing__(self, piece: str) -> int:
+        packed = sum(map(_price, self._runs(piece)))
+        if len(piece) <= self.longest_kept_characters:
+            if len(self) >= self.most_kept:
+                self.clear()
+            self[piece] = packed
+        return packed
+
+
+_PIECES = _Pieces(_RUN.findall)
+_SPACED_PIECES = _Pieces(lambda piece: _RUN.findall(" " + piece))
+_INDENTATIONS = _Pieces(lambda spaces: _RUN.findall(spaces)[:-1])
 
 
 def forget_prices() -> None:
     """For the calibration script, which changes ``PRICES``: drop what was computed from the old ones."""
-    for price in _PRICES.values():
-        price.cache_clear()
+    _price.cache_clear()
+    for pieces in (_PIECES, _SPACED_PIECES, _INDENTATIONS):
+        pieces.clear()

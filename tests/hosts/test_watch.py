@@ -9,6 +9,7 @@ import pytest
 
 from llm_router.answer import Embeddings
 from llm_router.errors import (
+    BadReply,
     ContextExceeded,
     HostBusy,
     HostTimeout,
@@ -136,6 +137,20 @@ async def test_snapshots_carry_what_failed(host: Host, clock: Clock) -> None:
     snapshot = (await watch.snapshots())[0]
     assert "2 times" in snapshot.unhealthy["phi4:latest"]
     assert snapshot.unusable == {"mllama:latest": "unknown model architecture"}
+
+
+async def test_the_answer_is_the_very_same_until_something_changes(host: Host, clock: Clock) -> None:
+    health = Health(clock, threshold=1, rest_s=1)
+    watch = HostWatch([host], health, clock)  # type: ignore[list-item]
+    first = await watch.snapshots()
+    assert await watch.snapshots() is first
+    health.failed("spark-1", "phi4", BadReply("nothing"))
+    resting = await watch.snapshots()
+    assert resting[0].unhealthy and await watch.snapshots() is resting
+    clock.now_s += 1.5  # the rest is over and the look is not old yet
+    assert not (await watch.snapshots())[0].unhealthy
+    clock.now_s += 1
+    assert await watch.snapshots() is not first
 
 
 def test_one_success_clears_a_model_and_another_host_is_not_blamed(clock: Clock) -> None:

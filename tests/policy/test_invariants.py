@@ -146,3 +146,29 @@ def test_the_selected_model_does_not_depend_on_the_hosts(
     here, there = decided(request, category, world), decided(request, category, nowhere)
     assert here.selected_model == there.selected_model
     assert here.model_params == there.model_params
+
+
+@given(st.lists(st.tuples(requests(), categories), min_size=2, max_size=6), worlds())
+def test_what_a_world_remembers_changes_no_decision(
+    asked: list[tuple[RouteRequest, str]], world: World
+) -> None:
+    for request, category in [*asked, *asked]:
+        untouched = replace(world)
+        assert decided(request, category, world) == decided(request, category, untouched)
+
+
+@given(requests(), categories, worlds())
+def test_the_first_rejection_is_the_first_of_all(request: RouteRequest, category: str, world: World) -> None:
+    for tag in NAMES:
+        for snapshot in (*world.fleet_hosts, None):
+            case = case_for(tag, request, FLEET.category(category), world, snapshot)
+            assert gates.first_rejection(case) == next(gates.all_rejections(case), None)
+
+
+def test_a_longer_request_of_the_same_kind_is_judged_by_its_own_length() -> None:
+    world = World(FLEET, (host(*NAMES, memory_gb=110.0),))
+    short, long = RouteRequest.from_text("hello"), RouteRequest.from_text("hello there " * 20_000)
+    for request in (short, long, short):
+        decision = decided(request, "simple_chat", world)
+        assert bool(decision.chain) == (request is short)
+        assert any(r.code == "context" for r in decision.rejected) == (request is long)

@@ -138,8 +138,7 @@ def _score(model: Model, quality: float, category: Category, machine: Machine) -
     """The policy's own score with its default weights, for a resident model and a short prompt."""
     settings = PolicySettings()
     cost = estimates.estimate(
-        model,
-        machine,
+        estimates.speed_of(model, machine),
         prompt_tokens=200,
         answer_tokens=category.output_tokens + model.thinking_tokens,
         resident=True,

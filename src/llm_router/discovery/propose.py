@@ -14,6 +14,7 @@ from llm_router.fleet.schema import Category, Machine, Model, StandIn
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel
 from llm_router.names import canonical
 from llm_router.policy import gates
+from llm_router.policy.needs import Demand
 from llm_router.policy.settings import PolicySettings
 from llm_router.request import RouteRequest
 
@@ -171,9 +172,8 @@ def _kept_out(item: _Found, model: Model, machine: Machine) -> str | None:
         )
     told = ""
     for host in item.hosts:
-        case = gates.Case(
-            item.tag, model, RouteRequest.from_text("hello"), None, machine, PolicySettings(), host
-        )
+        standing = gates.Standing(item.tag, model, machine, PolicySettings(), host)
+        case = gates.Case(standing, Demand(RouteRequest.from_text("hello"), None))
         lasting = next((r.why for r in gates.all_rejections(case) if r.code in _LASTING), None)
         if lasting is None:
             return None

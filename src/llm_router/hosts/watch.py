@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llm_router.hosts.health import Health
@@ -13,6 +14,19 @@ from llm_router.providers.base import Provider
 
 _Look = tuple[asyncio.AbstractEventLoop, str]
 """Looks in progress are shared within an event loop: one loop cannot wait for another's task."""
+
+
+_Lessons = tuple[Mapping[str, str], Mapping[str, str]]
+"""Models of a host that it cannot load, and models that rest there, each with why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The last answer and what it was made of."""
+
+    seen: tuple[HostSnapshot, ...]
+    learned: tuple[_Lessons, ...]
+    hosts: tuple[HostSnapshot, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +59,7 @@ class HostWatch:
         self._limit_s = limit_s
         self._kept: dict[str, _Kept] = {}
         self._looking: dict[_Look, asyncio.Task[HostSnapshot]] = {}
+        self._told: _Told | None = None
 
     def provider(self, host: str) -> Provider:
         return next(provider for provider in self._providers if provider.name == host)
@@ -59,13 +74,19 @@ class HostWatch:
         self._kept.pop(host, None)
 
     async def snapshots(self) -> tuple[HostSnapshot, ...]:
-        """All hosts, in the order of the configuration, with what was learned from failures."""
-        fresh = self._fresh()
-        if fresh is None:
-            fresh = tuple(await asyncio.gather(*(self._snapshot(p) for p in self._providers)))
-        return tuple(
-            s.with_health(self._health.unusable(s.name, s.version), self._health.unhealthy(s)) for s in fresh
-        )
+        """All hosts, in the order of the configuration, with what was learned from failures.
+
+        The very same tuple as before as long as nothing changed, so that what follows from it can be kept.
+        """
+        seen = self._fresh()
+        if seen is None:
+            seen = tuple(await asyncio.gather(*(self._snapshot(p) for p in self._providers)))
+        learned = tuple((self._health.unusable(s.name, s.version), self._health.unhealthy(s)) for s in seen)
+        told = self._told
+        if told is None or learned != told.learned or not _same_objects(seen, told.seen):
+            hosts = tuple(s.with_health(*lessons) for s, lessons in zip(seen, learned, strict=True))
+            told = self._told = _Told(seen, learned, hosts)
+        return told.hosts
 
     def _fresh(self) -> tuple[HostSnapshot, ...] | None:
         """All of them where every one is fresh: the common case, without touching the event loop."""
@@ -105,3 +126,7 @@ class HostWatch:
             snapshot = unreachable(provider.name, provider.kind, url, problem)
         self._kept[provider.name] = _Kept(snapshot, self._clock_s())
         return snapshot
+
+
+def _same_objects(left: Sequence[HostSnapshot], right: Sequence[HostSnapshot]) -> bool:
+    return len(left) == len(right) and all(map(operator.is_, left, right))

@@ -9,36 +9,63 @@ stand-in     the embedded model, only where no candidate is left
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
-from llm_router.decision import Candidate, Classification, Decision, Rejection, Savings
+from llm_router.decision import Candidate, Classification, Decision, Estimate, Rejection, Savings
 from llm_router.errors import UnknownModel
 from llm_router.fleet.fleet import Fleet
 from llm_router.fleet.schema import Category, Choice, Model
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel
 from llm_router.policy import estimates, gates, reasons
-from llm_router.policy.gates import Case
-from llm_router.policy.needs import is_embedding_task
+from llm_router.policy.gates import Case, Standing
+from llm_router.policy.needs import Demand
 from llm_router.policy.settings import PolicySettings
 from llm_router.request import RouteRequest
+from llm_router.tokens import TokenizerFamily
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class World:
-    """Everything a decision depends on besides the request and its classification."""
+    """Everything a decision depends on besides the request and its classification.
+
+    It also keeps what follows from it for every request alike, so use one World as long as nothing changed.
+    """
 
     fleet: Fleet
     hosts: tuple[HostSnapshot, ...]
-    settings: PolicySettings = field(default_factory=PolicySettings)
+    settings: PolicySettings = dataclasses.field(default_factory=PolicySettings)
 
-    @property
+    @cached_property
     def fleet_hosts(self) -> tuple[HostSnapshot, ...]:
         return tuple(host for host in self.hosts if host.kind != "embedded")
 
-    @property
+    @cached_property
     def embedded_hosts(self) -> tuple[HostSnapshot, ...]:
         return tuple(host for host in self.hosts if host.kind == "embedded")
+
+    @cached_property
+    def _standings(self) -> dict[tuple[str, str], Standing]:
+        return {}
+
+    @cached_property
+    def _fields(self) -> dict[_Kind, _Field]:
+        return {}
+
+    def standing(self, tag: str, host: HostSnapshot | None = None) -> Standing:
+        """A model on a host, or on any; ``host`` may be one of this world in another state.
+
+        Raises UnknownModel where neither the fleet nor a host knows the model.
+        """
+        key = tag, host.name if host else ""
+        known = self._standings.get(key)
+        if known is None or known.host is not host:
+            model = model_facts(tag, self)
+            known = Standing(tag, model, self.fleet.machine, self.settings, host)
+            self._standings[key] = known
+        return known
 
 
 def decide(request: RouteRequest, classification: Classification, world: World) -> Decision:
@@ -48,31 +75,24 @@ def decide(request: RouteRequest, classification: Classification, world: World) 
     Raises UnknownModel where the request names a model that neither the fleet nor a host knows.
     """
     fleet = world.fleet
-    category = fleet.category(classification.category)
-    choices = _choices(request, category, world)
+    demand = Demand(request, fleet.category(classification.category))
+    choices = _choices(request, classification.category, world)
     selected = choices[0].model if request.model else fleet.choice_for(classification.category)
-    candidates: list[Candidate] = []
-    rejected: list[Rejection] = []
-    for choice in choices:
-        found, refused = _on_hosts(choice, request, category, world)
-        candidates += found
-        rejected += [] if found else gates.one_per_model(refused)
-    chain = ranked(candidates, selected, world.settings)
-    if not chain:
-        chain, refused_stand_in = _stand_in(request, category, world)
-        rejected += refused_stand_in
-    facts = model_facts(selected, world)
+    field = _field(classification.category, choices, demand, world)
+    chain = ranked((_candidate(place, demand) for place in field.places), selected, world.settings)
+    facts = world.standing(selected).model
+    rejected = field.rejected
     return Decision(
         classification=classification,
         selected_model=selected,
         chain=tuple(chain),
-        rejected=tuple(rejected),
+        rejected=rejected,
         reasons=reasons.reasons(request, classification, selected, chain, rejected, considered=len(choices)),
         model_params=facts.params,
         model_size_gb=facts.size_gb,
-        request_tokens=request.estimate().tokens,
-        planned=tuple(_planned(choices, request, category, world)),
-        savings=_savings(selected, chain, request, category, world),
+        request_tokens=demand.tokens("large"),
+        planned=field.planned,
+        savings=_savings(selected, chain, demand, world),
         warnings=reasons.warnings(request, chain),
     )
 
@@ -109,36 +129,114 @@ def model_facts(tag: str, world: World) -> Model:
 def case_for(
     tag: str, request: RouteRequest, category: Category | None, world: World, host: HostSnapshot | None
 ) -> Case:
-    return Case(
-        tag=tag,
-        model=model_facts(tag, world),
-        request=request,
-        category=category,
-        machine=world.fleet.machine,
-        settings=world.settings,
-        host=host,
-    )
+    return Case(world.standing(tag, host), Demand(request, category))
 
 
-def _choices(request: RouteRequest, category: Category, world: World) -> Sequence[Choice]:
+def _choices(request: RouteRequest, category: str, world: World) -> Sequence[Choice]:
+    listed = world.fleet.category(category).models
     if request.model is None:
-        return category.models
+        return listed
     tag = world.fleet.find(request.model) or request.model
-    for choice in category.models:
+    for choice in listed:
         if choice.model == tag:
             return (choice,)
     return (Choice(model=tag, quality=1.0, source="asked for by name"),)
 
 
-def _on_hosts(
-    choice: Choice, request: RouteRequest, category: Category, world: World
-) -> tuple[list[Candidate], list[Rejection]]:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A model on a host that may take the request."""
+
+    choice: Choice
+    standing: Standing
+    host: HostSnapshot
+    stand_in: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """What the gates say of every model that comes into question.
+
+    It is the same for all requests of the same kind whose upper bound of tokens is at most ``room_tokens``;
+    that is empty where some model was too small for this one.
+    """
+
+    places: tuple[_Place, ...]
+    rejected: tuple[Rejection, ...]
+    planned: tuple[str, ...]
+    room_tokens: Mapping[TokenizerFamily, int]
+
+    def holds_for(self, demand: Demand) -> bool:
+        return all(demand.most_tokens(family) <= room for family, room in self.room_tokens.items())
+
+
+_Kind = tuple[str, tuple[str, ...], int, int | None]
+"""Everything but the length that tells requests apart at the gates."""
+
+_FIELDS_KEPT = 512
+
+
+def _field(category: str, choices: Sequence[Choice], demand: Demand, world: World) -> _Field:
+    """Who may take the request, from what is known of its kind where that holds for it too."""
+    if demand.request.model is not None:
+        return _looked_over(choices, demand, world)
+    kind: _Kind = category, demand.capabilities, demand.images, demand.output_limit
+    known = world._fields.get(kind)
+    if known is not None and known.holds_for(demand):
+        return known
+    found = _looked_over(choices, demand, world)
+    if found.room_tokens:
+        if len(world._fields) >= _FIELDS_KEPT:
+            world._fields.clear()
+        world._fields[kind] = found
+    return found
+
+
+def _looked_over(choices: Sequence[Choice], demand: Demand, world: World) -> _Field:
+    gate = _Gate(demand)
+    places: list[_Place] = []
+    rejected: list[Rejection] = []
+    for choice in choices:
+        found, refused = _on_hosts(choice, gate, world)
+        places += found
+        rejected += [] if found else gates.one_per_model(refused)
+    if not places:
+        places, refused = _stand_in(gate, world)
+        rejected += refused
+    planned = [c.model for c in choices if gate.rejection(world.standing(c.model)) is None]
+    return _Field(tuple(places), tuple(rejected), tuple(planned), gate.room_tokens)
+
+
+class _Gate:
+    """Holds models against one request, and remembers how much longer it could be for the same outcome."""
+
+    def __init__(self, demand: Demand) -> None:
+        self.demand = demand
+        self._room_tokens: dict[TokenizerFamily, int] = {}
+        self._all_fit = True
+
+    @property
+    def room_tokens(self) -> Mapping[TokenizerFamily, int]:
+        return self._room_tokens if self._all_fit else {}
+
+    def rejection(self, standing: Standing) -> Rejection | None:
+        rejection = gates.first_rejection(Case(standing, self.demand))
+        if rejection is None or rejection is standing.no_here:
+            family = standing.model.tokenizer
+            room = gates.room_tokens(standing, self.demand)
+            self._room_tokens[family] = min(room, self._room_tokens.get(family, room))
+        elif rejection.code == "context":
+            self._all_fit = False
+        return rejection
+
+
+def _on_hosts(choice: Choice, gate: _Gate, world: World) -> tuple[list[_Place], list[Rejection]]:
     found, refused = [], []
     for host in world.fleet_hosts:
-        case = case_for(choice.model, request, category, world, host)
-        rejection = gates.first_rejection(case)
+        standing = world.standing(choice.model, host)
+        rejection = gate.rejection(standing)
         if rejection is None:
-            found.append(_candidate(choice, case, host))
+            found.append(_Place(choice, standing, host))
         else:
             refused.append(rejection)
     if not world.fleet_hosts:
@@ -146,81 +244,63 @@ def _on_hosts(
     return found, refused
 
 
-def _candidate(choice: Choice, case: Case, host: HostSnapshot, *, stand_in: bool = False) -> Candidate:
-    resident = host.find_resident(case.tag)
-    warm = resident is not None and resident.context_length in (None, 0, case.num_ctx)
-    expected = estimates.estimate(
-        case.model,
-        case.machine,
-        prompt_tokens=case.request.estimate(case.model.tokenizer).tokens,
-        answer_tokens=estimates.output_tokens(case.request, case.category, case.model),
-        resident=warm,
-    )
-    settings = case.settings
-    slowness = expected.total_s / (expected.total_s + settings.time_scale_s)
-    fullness = expected.memory_gb / case.usable_memory_gb
-    return Candidate(
-        model=case.tag,
-        host=host.name,
-        served_as=host.served_as(case.tag),
-        quality=choice.quality,
-        quality_source=choice.source,
-        resident=warm,
-        estimate=expected,
-        score=choice.quality - settings.time_weight * slowness - settings.memory_weight * fullness,
-        num_ctx=case.num_ctx if host.kind == "ollama" else None,
-        can_think="thinking" in case.capabilities,
-        stand_in=stand_in,
-    )
-
-
-def _stand_in(
-    request: RouteRequest, category: Category, world: World
-) -> tuple[list[Candidate], list[Rejection]]:
+def _stand_in(gate: _Gate, world: World) -> tuple[list[_Place], list[Rejection]]:
     """The embedded model. It never takes over for a model that was asked for by name."""
     stand_in = world.fleet.stand_in
-    if stand_in is None or request.model is not None:
+    if stand_in is None or gate.demand.request.model is not None:
         return [], []
     refused = []
     for host in world.embedded_hosts:
-        case = case_for(stand_in.name, request, category, world, host)
-        rejection = gates.first_rejection(case)
+        standing = world.standing(stand_in.name, host)
+        rejection = gate.rejection(standing)
         if rejection is None:
             choice = Choice(model=stand_in.name, quality=0.0, source="stand-in")
-            return [_candidate(choice, case, host, stand_in=True)], []
+            return [_Place(choice, standing, host, stand_in=True)], []
         refused.append(rejection)
     return [], refused
 
 
-def _savings(
-    selected: str,
-    chain: Sequence[Candidate],
-    request: RouteRequest,
-    category: Category,
-    world: World,
-) -> Savings | None:
+def _candidate(place: _Place, demand: Demand) -> Candidate:
+    standing, quality = place.standing, place.choice.quality
+    expected = _cost(standing, demand, resident=standing.warm)
+    settings, total_s = standing.settings, expected.total_s
+    slowness = total_s / (total_s + settings.time_scale_s)
+    fullness = expected.memory_gb / standing.usable_memory_gb
+    return Candidate(
+        standing.tag,
+        place.host.name,
+        standing.served_as,
+        quality,
+        place.choice.source,
+        standing.warm,
+        expected,
+        quality - settings.time_weight * slowness - settings.memory_weight * fullness,
+        standing.num_ctx if place.host.kind == "ollama" else None,
+        standing.can_think,
+        place.stand_in,
+    )
+
+
+def _cost(standing: Standing, demand: Demand, *, resident: bool) -> Estimate:
+    return estimates.estimate(
+        standing.speed,
+        prompt_tokens=demand.tokens(standing.model.tokenizer),
+        answer_tokens=estimates.output_tokens(demand, standing.model),
+        resident=resident,
+    )
+
+
+def _savings(selected: str, chain: Sequence[Candidate], demand: Demand, world: World) -> Savings | None:
     """Against always using the baseline model, both resident, on the fleet's machine.
 
     Where the stand-in or nothing answers, the figures are those of the fleet's own choice.
     """
     baseline = world.fleet.baseline
     answering = chain[0].model if chain and not chain[0].stand_in else selected
-    if baseline is None or answering == baseline or is_embedding_task(request, category):
+    if baseline is None or answering == baseline or demand.embeds:
         return None
-    big, small = (_resident_cost(tag, request, category, world) for tag in (baseline, answering))
-    return Savings(baseline, big[0] - small[0], big[1] - small[1])
-
-
-def _resident_cost(tag: str, request: RouteRequest, category: Category, world: World) -> tuple[float, float]:
-    model, machine = model_facts(tag, world), world.fleet.machine
-    cost = estimates.estimate(
-        model,
-        machine,
-        prompt_tokens=request.estimate(model.tokenizer).tokens,
-        answer_tokens=estimates.output_tokens(request, category, model),
-        resident=True,
-    )
-    return cost.memory_gb, cost.answering_s
+    big, small = (_cost(world.standing(tag), demand, resident=True) for tag in (baseline, answering))
+    return Savings(baseline, big.memory_gb - small.memory_gb, big.answering_s - small.answering_s)
 
 
 def _model_from(installed: InstalledModel) -> Model:
@@ -237,15 +317,6 @@ def _model_from(installed: InstalledModel) -> Model:
         architecture=installed.architecture,
         quantization=installed.quantization,
     )
-
-
-def _planned(
-    choices: Sequence[Choice], request: RouteRequest, category: Category, world: World
-) -> Iterator[str]:
-    """Models that could take the request if a host had them, in the fleet's order."""
-    for choice in choices:
-        if gates.first_rejection(case_for(choice.model, request, category, world, None)) is None:
-            yield choice.model
 
 
 __all__ = ["World", "case_for", "decide", "model_facts", "ranked"]

@@ -7,10 +7,11 @@ shows the formula, its sources and how far it is off for measured models).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from llm_router.decision import Estimate
-from llm_router.fleet.schema import Category, Machine, Model
-from llm_router.policy.needs import is_embedding_task
-from llm_router.request import RouteRequest
+from llm_router.fleet.schema import Machine, Model
+from llm_router.policy.needs import Demand
 
 BANDWIDTH_SHARE = 0.7
 """Reached share of the memory bandwidth while decoding; 0.67 to 0.8 was seen on a DGX Spark."""
@@ -35,37 +36,53 @@ def prefill_tokens_per_s(model: Model) -> float:
     return PREFILL_TOKENS_PER_S_TIMES_B / active
 
 
-def output_tokens(request: RouteRequest, category: Category | None, model: Model) -> int:
+def output_tokens(demand: Demand, model: Model) -> int:
     """Expected length of the answer, thinking included, capped by the caller's own limit."""
-    if is_embedding_task(request, category):
+    if demand.embeds:
         return 0
+    category, limit = demand.category, demand.output_limit
     usual = (category.output_tokens if category else 400) + model.thinking_tokens
-    limit = request.output_limit_tokens
     return min(usual, limit) if limit else usual
 
 
-def output_reserve(request: RouteRequest, category: Category | None, model: Model, most: int) -> int:
+def output_reserve(demand: Demand, model: Model, most: int) -> int:
     """Context to keep free for the answer: its usual length up to ``most``, and the usual thinking.
 
     A caller's limit can only lower it: many clients send a large one with every request, and it is a bound,
     not a demand.
     """
-    if is_embedding_task(request, category):
+    if demand.embeds:
         return 0
+    category, limit = demand.category, demand.output_limit
     usual = min(category.output_tokens if category else 400, most) + model.thinking_tokens
-    limit = request.output_limit_tokens
     return min(limit, usual) if limit else usual
 
 
-def estimate(
-    model: Model, machine: Machine, *, prompt_tokens: int, answer_tokens: int, resident: bool
-) -> Estimate:
-    """Seconds and GB for one answer. A resident model loads in no time; nothing is said about queues."""
-    load_s = 0.0 if resident else machine.load_overhead_s + model.file_gb / machine.load_gb_per_s
-    return Estimate(
-        load_s=load_s,
-        prefill_s=prompt_tokens / prefill_tokens_per_s(model),
-        decode_s=answer_tokens / decode_tokens_per_s(model, machine),
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a model costs on a machine, whatever the request: GB, seconds of a load, tokens per second."""
+
+    memory_gb: float
+    load_s: float
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+
+
+def speed_of(model: Model, machine: Machine) -> Speed:
+    return Speed(
         memory_gb=model.memory_gb,
-        output_tokens=answer_tokens,
+        load_s=machine.load_overhead_s + model.file_gb / machine.load_gb_per_s,
+        prefill_tokens_per_s=prefill_tokens_per_s(model),
+        decode_tokens_per_s=decode_tokens_per_s(model, machine),
+    )
+
+
+def estimate(speed: Speed, *, prompt_tokens: int, answer_tokens: int, resident: bool) -> Estimate:
+    """Seconds and GB for one answer. A resident model loads in no time; nothing is said about queues."""
+    return Estimate(
+        0.0 if resident else speed.load_s,
+        prompt_tokens / speed.prefill_tokens_per_s,
+        answer_tokens / speed.decode_tokens_per_s,
+        speed.memory_gb,
+        answer_tokens,
     )

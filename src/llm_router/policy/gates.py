@@ -1,7 +1,8 @@
 """Hard gates: may this model, on this host, take this request at all? Each no has a code and its numbers.
 
-First come the gates that hold whatever host there is (deprecated, licence, memory, capability, context),
-then those of one host (reachable, version, installed, healthy). The first no counts.
+First come the gates that hold whatever host there is (cloud, deprecated, licence, memory), then those that
+look at the request (capability, context), then those of one host (reachable, version, installed, healthy).
+The first no counts.
 """
 
 from __future__ import annotations
@@ -9,41 +10,46 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from llm_router.decision import Rejection, RejectionCode
-from llm_router.fleet.schema import Category, Machine, Model
+from llm_router.fleet.schema import Machine, Model
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel
 from llm_router.names import canonical, is_cloud
-from llm_router.policy.estimates import output_reserve
-from llm_router.policy.needs import is_embedding_task, needed_capabilities
+from llm_router.policy import estimates
+from llm_router.policy.needs import Demand
 from llm_router.policy.settings import PolicySettings
-from llm_router.request import RouteRequest
-from llm_router.tokens import estimate_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One model held against one request, on one host or (``host`` None) on any."""
+@dataclass(frozen=True)
+class Standing:
+    """One model, on one host or (``host`` None) on any: all that holds whatever the request is.
+
+    Worked out once and kept with its ``World``, because most of what the gates look at never changes between
+    two requests.
+    """
 
     tag: str
     model: Model
-    request: RouteRequest
-    category: Category | None
     machine: Machine
     settings: PolicySettings
     host: HostSnapshot | None = None
 
-    @property
+    @cached_property
     def installed(self) -> InstalledModel | None:
         return self.host.find_installed(self.tag) if self.host else None
 
-    @property
+    @cached_property
+    def served_as(self) -> str:
+        return self.host.served_as(self.tag) if self.host else self.tag
+
+    @cached_property
     def capabilities(self) -> frozenset[str]:
         """What the host says where it says it (capabilities change with Ollama's version), else the fleet."""
         told = self.installed.capabilities if self.installed else None
         return frozenset(self.model.capabilities) if told is None else told
 
-    @property
+    @cached_property
     def num_ctx(self) -> int:
         """The one context size this model is run with, in tokens.
 
@@ -55,58 +61,117 @@ class Case:
             return told or planned
         return min(planned, told) if told else planned
 
-    @property
-    def prompt_tokens(self) -> int:
-        """Upper bound of what must fit the context at once: of several texts to embed, the longest."""
-        family = self.model.tokenizer
-        if is_embedding_task(self.request, self.category):
-            texts = self.request.inputs or (self.request.task,)
-            return max(estimate_tokens(text, family).high for text in texts)
-        return self.request.estimate(family).high
-
-    @property
+    @cached_property
     def usable_memory_gb(self) -> float:
         if self.host and self.host.usable_memory_gb is not None:
             return self.host.usable_memory_gb
         return self.machine.usable_memory_gb
 
+    @cached_property
+    def warm(self) -> bool:
+        """Whether it is in the host's memory with the context it would be run with."""
+        resident = self.host.find_resident(self.tag) if self.host else None
+        return resident is not None and resident.context_length in (None, 0, self.num_ctx)
 
-Gate = Callable[[Case], tuple[RejectionCode, str] | None]
+    @cached_property
+    def can_think(self) -> bool:
+        return "thinking" in self.capabilities
+
+    @cached_property
+    def speed(self) -> estimates.Speed:
+        return estimates.speed_of(self.model, self.machine)
+
+    @cached_property
+    def no_anywhere(self) -> Rejection | None:
+        """The first no of the gates that come before those which look at the request."""
+        return next(_refusals(self, ANYWHERE), None)
+
+    @cached_property
+    def no_here(self) -> Rejection | None:
+        """The first no of the gates that come after them: those of the host."""
+        return next(_refusals(self, ON_A_HOST), None)
+
+    @cached_property
+    def host_name(self) -> str:
+        return self.host.name if self.host else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One model held against one request, on one host or on any."""
+
+    standing: Standing
+    demand: Demand
+
+    @property
+    def installed(self) -> InstalledModel | None:
+        return self.standing.installed
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return self.standing.capabilities
+
+    @property
+    def num_ctx(self) -> int:
+        return self.standing.num_ctx
+
+
+_No = tuple[RejectionCode, str]
+Gate = Callable[[Standing], _No | None]
+RequestGate = Callable[[Standing, Demand], _No | None]
 
 
 def first_rejection(case: Case) -> Rejection | None:
     """The first gate that says no, or None where the model may take the request."""
-    return next(all_rejections(case), None)
+    standing, demand = case.standing, case.demand
+    if standing.no_anywhere is not None:
+        return standing.no_anywhere
+    no = _capability(standing, demand) or _context(standing, demand)
+    return standing.no_here if no is None else _rejection(standing, no)
 
 
 def all_rejections(case: Case) -> Iterator[Rejection]:
     """Every gate that says no, in order."""
-    gates = (*ANYWHERE, *ON_A_HOST) if case.host else ANYWHERE
-    for gate in gates:
-        no = gate(case)
+    standing = case.standing
+    yield from _refusals(standing, ANYWHERE)
+    for gate in ABOUT_THE_REQUEST:
+        no = gate(standing, case.demand)
         if no is not None:
-            yield Rejection(case.tag, no[0], no[1], case.host.name if case.host else "")
+            yield _rejection(standing, no)
+    yield from _refusals(standing, ON_A_HOST)
 
 
-def _cloud(case: Case) -> tuple[RejectionCode, str] | None:
-    names = {case.tag, case.host.served_as(case.tag) if case.host else case.tag}
-    if any(is_cloud(name) for name in names) and not case.settings.allow_cloud:
+def _refusals(standing: Standing, gates: Iterable[Gate]) -> Iterator[Rejection]:
+    for gate in gates:
+        no = gate(standing)
+        if no is not None:
+            yield _rejection(standing, no)
+
+
+def _rejection(standing: Standing, no: _No) -> Rejection:
+    return Rejection(standing.tag, no[0], no[1], standing.host_name)
+
+
+def _cloud(case: Standing) -> _No | None:
+    if case.settings.allow_cloud:
+        return None
+    if is_cloud(case.tag) or is_cloud(case.served_as):
         return "cloud", "would be answered on the internet; policy.allow_cloud is off"
     return None
 
 
-def _deprecated(case: Case) -> tuple[RejectionCode, str] | None:
+def _deprecated(case: Standing) -> _No | None:
     return ("deprecated", "marked deprecated in the fleet file") if case.model.deprecated else None
 
 
-def _licence(case: Case) -> tuple[RejectionCode, str] | None:
+def _licence(case: Standing) -> _No | None:
     licence = case.model.licence
     if case.settings.commercial_only and licence and not licence.commercial:
         return "licence", f"licence {licence.id} does not allow commercial use"
     return None
 
 
-def _memory(case: Case) -> tuple[RejectionCode, str] | None:
+def _memory(case: Standing) -> _No | None:
     if case.host is not None and case.host.kind == "openai" and case.host.usable_memory_gb is None:
         return None  # it serves what it lists, and nobody said how much memory it has
     needs, usable = case.model.memory_gb, case.usable_memory_gb
@@ -124,23 +189,31 @@ _LACKS = {
 }
 
 
-def _capability(case: Case) -> tuple[RejectionCode, str] | None:
-    for need in needed_capabilities(case.request, case.category):
+def _capability(case: Standing, demand: Demand) -> _No | None:
+    for need in demand.capabilities:
         if need not in case.capabilities:
             return (
                 "capability",
                 f"{_LACKS[need]}; it has: {', '.join(sorted(case.capabilities)) or 'nothing'}",
             )
-    most = case.model.quirks.max_images
-    if most is not None and len(case.request.images) > most:
-        return "capability", f"takes {most} image per request, this one has {len(case.request.images)}"
+    if demand.images:
+        most = case.model.quirks.max_images
+        if most is not None and demand.images > most:
+            return "capability", f"takes {most} image per request, this one has {demand.images}"
     return None
 
 
-def _context(case: Case) -> tuple[RejectionCode, str] | None:
-    prompt = case.prompt_tokens
-    most = case.settings.max_output_reserve_tokens
-    reserve = output_reserve(case.request, case.category, case.model, most)
+def room_tokens(case: Standing, demand: Demand) -> int:
+    """How long a prompt may be at most, by its upper bound, to fit the context with its answer."""
+    return case.num_ctx - _reserve(case, demand)
+
+
+def _reserve(case: Standing, demand: Demand) -> int:
+    return estimates.output_reserve(demand, case.model, case.settings.max_output_reserve_tokens)
+
+
+def _context(case: Standing, demand: Demand) -> _No | None:
+    prompt, reserve = demand.most_tokens(case.model.tokenizer), _reserve(case, demand)
     if prompt + reserve <= case.num_ctx:
         return None
     return "context", (
@@ -149,14 +222,14 @@ def _context(case: Case) -> tuple[RejectionCode, str] | None:
     )
 
 
-def _reachable(case: Case) -> tuple[RejectionCode, str] | None:
+def _reachable(case: Standing) -> _No | None:
     host = case.host
     if host is None or host.reachable:
         return None
     return "host_unreachable", f"no answer from {host.name} at {host.url}: {host.problem}"
 
 
-def _version(case: Case) -> tuple[RejectionCode, str] | None:
+def _version(case: Standing) -> _No | None:
     host, wanted = case.host, case.model.ollama
     if host is None or wanted is None or host.kind != "ollama" or not host.version:
         return None
@@ -170,27 +243,28 @@ def _version(case: Case) -> tuple[RejectionCode, str] | None:
     return None
 
 
-def _installed(case: Case) -> tuple[RejectionCode, str] | None:
+def _installed(case: Standing) -> _No | None:
     if case.host is None or case.installed is not None:
         return None
     return "not_installed", f"not installed on {case.host.name}"
 
 
-def _loadable(case: Case) -> tuple[RejectionCode, str] | None:
+def _loadable(case: Standing) -> _No | None:
     if case.host is None:
         return None
-    why = case.host.unusable.get(canonical(case.host.served_as(case.tag)))
+    why = case.host.unusable.get(canonical(case.served_as))
     return ("unusable", f"{case.host.name} cannot load it: {why}") if why else None
 
 
-def _healthy(case: Case) -> tuple[RejectionCode, str] | None:
+def _healthy(case: Standing) -> _No | None:
     if case.host is None:
         return None
-    why = case.host.unhealthy.get(canonical(case.host.served_as(case.tag)))
+    why = case.host.unhealthy.get(canonical(case.served_as))
     return ("unhealthy", f"resting on {case.host.name}: {why}") if why else None
 
 
-ANYWHERE: tuple[Gate, ...] = (_cloud, _deprecated, _licence, _memory, _capability, _context)
+ANYWHERE: tuple[Gate, ...] = (_cloud, _deprecated, _licence, _memory)
+ABOUT_THE_REQUEST: tuple[RequestGate, ...] = (_capability, _context)
 ON_A_HOST: tuple[Gate, ...] = (_reachable, _version, _installed, _loadable, _healthy)
 
 

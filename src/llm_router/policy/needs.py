@@ -4,6 +4,55 @@ from __future__ import annotations
 
 from llm_router.fleet.schema import Category
 from llm_router.request import ApiKind, RouteRequest
+from llm_router.tokens import TokenizerFamily, estimate_tokens
+
+
+class Demand:
+    """One request, put into a category, as the gates and the estimates see it: worked out once per decision.
+
+    ``capabilities`` are those a model must have, hardest first. ``embeds`` says whether vectors are wanted.
+    """
+
+    __slots__ = (
+        "_most_tokens",
+        "_tokens",
+        "capabilities",
+        "category",
+        "embeds",
+        "images",
+        "output_limit",
+        "request",
+    )
+
+    def __init__(self, request: RouteRequest, category: Category | None) -> None:
+        self.request = request
+        self.category = category
+        self.embeds = is_embedding_task(request, category)
+        self.images = len(request.images)
+        self.capabilities = _capabilities(request, embeds=self.embeds)
+        self.output_limit = request.output_limit_tokens
+        self._most_tokens: dict[TokenizerFamily, int] = {}
+        self._tokens: dict[TokenizerFamily, int] = {}
+
+    def tokens(self, family: TokenizerFamily) -> int:
+        """What must be read, as estimated for the family."""
+        tokens = self._tokens.get(family)
+        if tokens is None:
+            tokens = self._tokens[family] = self.request.estimate(family).tokens
+        return tokens
+
+    def most_tokens(self, family: TokenizerFamily) -> int:
+        """Upper bound of what must fit the context at once: of several texts to embed, the longest."""
+        most = self._most_tokens.get(family)
+        if most is None:
+            most = self._most_tokens[family] = self._counted(family)
+        return most
+
+    def _counted(self, family: TokenizerFamily) -> int:
+        if self.embeds:
+            texts = self.request.inputs or (self.request.task,)
+            return max(estimate_tokens(text, family).high for text in texts)
+        return self.request.estimate(family).high
 
 
 def is_embedding_task(request: RouteRequest, category: Category | None) -> bool:
@@ -14,13 +63,9 @@ def is_embedding_task(request: RouteRequest, category: Category | None) -> bool:
     return wanted and not request.images and not request.tools
 
 
-def needed_capabilities(request: RouteRequest, category: Category | None) -> tuple[str, ...]:
-    """The capabilities that a model must have, hardest first."""
-    if is_embedding_task(request, category):
+def _capabilities(request: RouteRequest, *, embeds: bool) -> tuple[str, ...]:
+    if embeds:
         return ("embedding",)
-    needs = ["completion"]
-    if request.images:
-        needs.append("vision")
-    if request.tools:
-        needs.append("tools")
-    return tuple(needs)
+    if not request.images:
+        return ("completion", "tools") if request.tools else ("completion",)
+    return ("completion", "vision", "tools") if request.tools else ("completion", "vision")
