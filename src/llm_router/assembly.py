@@ -23,7 +23,8 @@ def settings_of_the_user() -> Settings:
 
 
 def fleet_of(settings: Settings) -> Fleet:
-    return load_fleet([Path(path).expanduser() for path in settings.fleet])
+    paths = [Path(path).expanduser() for path in settings.fleet]
+    return load_fleet(paths, allow_cloud=settings.policy.allow_cloud)
 
 
 def providers_of(

@@ -97,7 +97,8 @@ class Candidate:
     """A model on a host that may take the task, with the numbers that rank it.
 
     ``served_as`` is the host's own name for the model; ``num_ctx`` the one context size it is always run
-    with, in tokens (None where the server fixed it).
+    with, in tokens (None where the server fixed it). ``remote`` says that the host passes the request on to a
+    server on the internet.
     """
 
     model: str
@@ -111,6 +112,7 @@ class Candidate:
     num_ctx: int | None
     can_think: bool = False
     stand_in: bool = False
+    remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,16 @@ def test_the_file_says_exactly_what_was_proposed(tmp_path: Path) -> None:
     assert "2026-01-05" in as_yaml(proposal)
 
 
+def test_a_model_that_lives_on_the_internet_is_left_out_whatever_it_is_called() -> None:
+    elsewhere = (
+        dataclasses.replace(LLAVA, name="big:120b-cloud", digest="dd"),
+        dataclasses.replace(LLAVA, name="mine", digest="ee", remote_host="https://example.com"),
+    )
+    proposal = propose([host(QWEN3, *elsewhere)], SHIPPED, memory_gb=14)
+    assert set(proposal.models) == {"qwen3:8b"}
+    assert "internet" in proposal.left_out["big:120b-cloud"] and "internet" in proposal.left_out["mine"]
+
+
 def test_facts_of_an_unknown_model_are_the_servers_own() -> None:
     model = propose([host(QWEN3)], SHIPPED, memory_gb=14).models["qwen3:8b"]
     assert (model.size_gb, model.params_b, model.context_length) == (5.2, 8.2, 40960)

@@ -26,6 +26,18 @@ def load(tmp_path: Path) -> Load:
     return write_and_load
 
 
+def test_a_model_on_the_internet_may_be_listed_where_it_is_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(
+        "models:\n  gpt-oss:120b-cloud: {size_gb: 65, params: 120B}\n  phi4: {pull: phi4:cloud}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigError):
+        load_fleet([path])
+    fleet = load_fleet([path], allow_cloud=True)
+    assert fleet.find("gpt-oss:120b-cloud") and fleet.models["phi4"].pull == "phi4:cloud"
+
+
 def test_without_files_the_shipped_fleet_is_loaded() -> None:
     fleet = load_fleet()
     assert fleet.name == "dgx-spark"
@@ -287,14 +299,14 @@ MISTAKES = {
     "a model on the internet": (
         "models:\n  gpt-oss:120b-cloud: {size_gb: 1, params: 120B}\n",
         2,
-        "model 'gpt-oss:120b-cloud' would be answered on the internet",
-        "this router is for local models; remove the entry",
+        "model 'gpt-oss:120b-cloud' would be answered on the internet: policy.allow_cloud is off",
+        "remove the entry, or set policy.allow_cloud",
     ),
     "a download from the internet's models": (
         "models:\n  phi4:\n    pull: phi4:cloud\n",
         3,
-        "models.phi4.pull: 'phi4:cloud' would be answered on the internet",
-        "this router is for local models; name a local one",
+        "models.phi4.pull: 'phi4:cloud' would be answered on the internet: policy.allow_cloud is off",
+        "name a local model, or set policy.allow_cloud",
     ),
     "a stand-in without facts": (
         "stand_in:\n  name: tiny\n",

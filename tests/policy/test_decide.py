@@ -151,6 +151,23 @@ def test_a_name_that_a_host_maps_to_the_cloud_is_refused(fleet: Fleet) -> None:
     assert next(r for r in decision.rejected if r.model == "mistral:7b").code == "cloud"
 
 
+@pytest.mark.parametrize(
+    "remote",
+    [InstalledModel("x:120b-cloud"), InstalledModel("x:120b", remote_host="https://example.com")],
+    ids=["by its name", "by what the host says"],
+)
+def test_a_model_on_the_internet_is_refused_or_allowed_and_told(fleet: Fleet, remote: InstalledModel) -> None:
+    request = ask(model=remote.name)
+    refused = decide(request, classified("simple_chat"), world(fleet, host(remote)))
+    assert not refused.chain and [r.code for r in refused.rejected] == ["cloud"]
+    allowed = PolicySettings(allow_cloud=True)
+    here = world(fleet, host(remote, memory_gb=0.001), settings=allowed)
+    decision = decide(request, classified("simple_chat"), here)
+    answer = decision.answer
+    assert answer is not None and answer.remote and answer.estimate.memory_gb == 0
+    assert "the internet" in decision.warnings[0]
+
+
 def test_options_that_would_reload_a_model_are_told(fleet: Fleet) -> None:
     request = ask(options={"num_gpu": 1, "use_mmap": True, "temperature": 0.1})
     decision = decide(request, classified("simple_chat"), world(fleet, whole_fleet(fleet)))

@@ -174,6 +174,10 @@ def test_models_that_live_elsewhere_are_left_out() -> None:
         InstalledModel("phi4:latest", 9_100_000_000, None, None, "phi3", "14.7B", "Q4_K_M", "ab")
     ]
     assert wire.installed({"models": None}) == []
+    kept = wire.installed(tags, allow_cloud=True)
+    told = [(model.name, model.remote_host) for model in kept]
+    assert told == [("phi4:latest", ""), ("big:cloud", "somewhere")]
+    assert wire.with_details(kept[1], {"capabilities": ["completion"]}).remote_host == "somewhere"
 
 
 def test_show_adds_what_the_file_says() -> None:

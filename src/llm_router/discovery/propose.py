@@ -12,7 +12,7 @@ from llm_router.errors import LLMRouterError
 from llm_router.fleet.fleet import Fleet
 from llm_router.fleet.schema import Category, Machine, Model, StandIn
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel
-from llm_router.names import canonical
+from llm_router.names import canonical, is_cloud
 from llm_router.policy import gates
 from llm_router.policy.needs import Demand
 from llm_router.policy.settings import PolicySettings
@@ -166,6 +166,8 @@ def _usable_gb(host: HostSnapshot, machine: Machine) -> float:
 
 def _kept_out(item: _Found, model: Model, machine: Machine) -> str | None:
     """Why no request could ever go to the model, in the words of the policy; None where one could."""
+    if item.installed.remote_host or is_cloud(item.installed.name):
+        return "it would be answered on the internet; add it by hand, with policy.allow_cloud on"
     if not {"completion", "embedding"} & set(model.capabilities):
         return (
             f"it neither answers nor embeds; it has: {', '.join(model.capabilities) or 'nothing known here'}"

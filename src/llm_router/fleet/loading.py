@@ -28,13 +28,14 @@ def shipped_fleet_text(name: str = SHIPPED) -> str:
     return resources.files("llm_router.data").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def load_fleet(paths: Sequence[Path] = ()) -> Fleet:
+def load_fleet(paths: Sequence[Path] = (), *, allow_cloud: bool = False) -> Fleet:
     """The shipped fleet with the given files over it, in order.
 
     The first file may say ``extends: none`` to start empty. ``machine`` and every model or category of a
     later file are laid over the earlier ones key by key; a list (``models`` of a category) is replaced as a
     whole, and so is ``stand_in``. A file without any entry, or with nothing but comments, changes nothing.
-    Raises ConfigError with file and line for anything that cannot be meant.
+    Names of models on the internet are taken only with ``allow_cloud`` (``policy.allow_cloud``). Raises
+    ConfigError with file and line for anything that cannot be meant.
     """
     documents = [strict_yaml.read(path) for path in paths]
     for document in documents:
@@ -49,7 +50,7 @@ def load_fleet(paths: Sequence[Path] = ()) -> Fleet:
             )
     if not documents or _extends(documents[0]) is not None:
         documents.insert(0, strict_yaml.parse(shipped_fleet_text(), f"{SHIPPED}.yaml (shipped)"))
-    return _build(documents)
+    return _build(documents, allow_cloud=allow_cloud)
 
 
 def _extends(document: Document) -> str | None:
@@ -123,9 +124,11 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _build(documents: Sequence[Document]) -> Fleet:
+def _build(documents: Sequence[Document], *, allow_cloud: bool) -> Fleet:
     models_raw, categories_raw = _Layers(documents, "models"), _Layers(documents, "categories")
     models = _models(models_raw)
+    if not allow_cloud:
+        _refuse_cloud(models, models_raw.documents)
     categories = {
         name: strict_yaml.convert(categories_raw.documents[name], entry, Category, "categories", name)
         for name, entry in categories_raw.entries.items()
@@ -181,24 +184,30 @@ def _check_name(document: Document, tag: str, seen: Mapping[str, str]) -> None:
             why="a name without a tag means :latest",
             hint=f"write {seen[canonical(tag)]!r} to change that entry",
         )
-    if is_cloud(tag):
-        raise document.error(
-            f"model {tag!r} would be answered on the internet",
-            "models",
-            tag,
-            hint="this router is for local models; remove the entry",
-        )
+
+
+def _refuse_cloud(models: Mapping[str, Model], documents: Mapping[str, Document]) -> None:
+    for tag, model in models.items():
+        if is_cloud(tag):
+            raise documents[tag].error(
+                f"model {tag!r} would be answered on the internet",
+                "models",
+                tag,
+                why="policy.allow_cloud is off",
+                hint="remove the entry, or set policy.allow_cloud",
+            )
+        if model.pull and is_cloud(model.pull):
+            raise documents[tag].error(
+                f"models.{tag}.pull: {model.pull!r} would be answered on the internet",
+                "models",
+                tag,
+                "pull",
+                why="policy.allow_cloud is off",
+                hint="name a local model, or set policy.allow_cloud",
+            )
 
 
 def _check_model(document: Document, tag: str, model: Model) -> None:
-    if model.pull and is_cloud(model.pull):
-        raise document.error(
-            f"models.{tag}.pull: {model.pull!r} would be answered on the internet",
-            "models",
-            tag,
-            "pull",
-            hint="this router is for local models; name a local one",
-        )
     if model.num_ctx and model.num_ctx > model.context_length:
         laid = ("models", tag, "context_length") in document.lines
         raise document.error(

@@ -22,6 +22,8 @@ class InstalledModel:
 
     ``size_bytes`` is 0 where unknown, ``context_length`` None. ``params`` is the host's text, e.g. ``7.2B``.
     ``expert_share`` is the share of its experts that one token uses, ``vocab_size`` its number of tokens.
+    ``remote_host`` is the server on the internet that this host would pass requests on to; empty where it
+    answers them itself.
     """
 
     name: str
@@ -36,6 +38,7 @@ class InstalledModel:
     licence: str = ""
     expert_share: float | None = None
     vocab_size: int | None = None
+    remote_host: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,6 +278,7 @@ def _candidate(place: _Place, demand: Demand) -> Candidate:
         standing.num_ctx if place.host.kind == "ollama" else None,
         standing.can_think,
         place.stand_in,
+        standing.remote,
     )
 
 

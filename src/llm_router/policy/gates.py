@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from llm_router.decision import Rejection, RejectionCode
@@ -68,8 +68,16 @@ class Standing:
         return self.machine.usable_memory_gb
 
     @cached_property
+    def remote(self) -> bool:
+        """Whether the host would pass requests for it on to the internet; then it fills no memory here."""
+        elsewhere = self.installed is not None and bool(self.installed.remote_host)
+        return elsewhere or is_cloud(self.tag) or is_cloud(self.served_as)
+
+    @cached_property
     def warm(self) -> bool:
-        """Whether it is in the host's memory with the context it would be run with."""
+        """Whether it is in the host's memory with the context it would be run with, or needs no memory."""
+        if self.remote:
+            return True
         resident = self.host.find_resident(self.tag) if self.host else None
         return resident is not None and resident.context_length in (None, 0, self.num_ctx)
 
@@ -79,7 +87,8 @@ class Standing:
 
     @cached_property
     def speed(self) -> estimates.Speed:
-        return estimates.speed_of(self.model, self.machine)
+        speed = estimates.speed_of(self.model, self.machine)
+        return replace(speed, memory_gb=0.0, load_s=0.0) if self.remote else speed
 
     @cached_property
     def no_anywhere(self) -> Rejection | None:
@@ -153,9 +162,7 @@ def _rejection(standing: Standing, no: _No) -> Rejection:
 
 
 def _cloud(case: Standing) -> _No | None:
-    if case.settings.allow_cloud:
-        return None
-    if is_cloud(case.tag) or is_cloud(case.served_as):
+    if case.remote and not case.settings.allow_cloud:
         return "cloud", "would be answered on the internet; policy.allow_cloud is off"
     return None
 
@@ -172,6 +179,8 @@ def _licence(case: Standing) -> _No | None:
 
 
 def _memory(case: Standing) -> _No | None:
+    if case.remote:
+        return None
     if case.host is not None and case.host.kind == "openai" and case.host.usable_memory_gb is None:
         return None  # it serves what it lists, and nobody said how much memory it has
     needs, usable = case.model.memory_gb, case.usable_memory_gb

@@ -51,6 +51,8 @@ def warnings(request: RouteRequest, chain: Sequence[Candidate]) -> tuple[str, ..
     if not chain:
         return ()
     best, told = chain[0], []
+    if best.remote:
+        told.append(f"{best.served_as} is answered on the internet: the task leaves {best.host}")
     asked = request.options.get("num_ctx")
     if best.num_ctx and asked is not None and asked != best.num_ctx:
         told.append(
@@ -87,6 +89,8 @@ def _verb(rejection: Rejection) -> str:
 
 
 def _residency(candidate: Candidate) -> str:
+    if candidate.remote:
+        return f"{candidate.host} passes it on to the internet, no load here"
     if candidate.resident:
         return f"resident on {candidate.host}, no load"
     return f"not resident on {candidate.host}, load about {candidate.estimate.load_s:.0f} s"

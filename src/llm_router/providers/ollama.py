@@ -88,7 +88,7 @@ class OllamaProvider:
             version = await self._version()
             tags, ps = await self._both("/api/tags", "/api/ps")
             resident = wire.resident(ps)
-            installed = await self._with_details(wire.installed(tags), version)
+            installed = await self._with_details(wire.installed(tags, allow_cloud=self.allow_cloud), version)
         except ProviderError as error:
             return unreachable(self.name, self.kind, self.url, error.why or error.what)
         except msgspec.ValidationError as error:

@@ -222,12 +222,12 @@ class Show(msgspec.Struct):
     license: str | None = None
 
 
-def installed(value: Json) -> list[InstalledModel]:
-    """``/api/tags``. Entries that only point to a server elsewhere are left out."""
+def installed(value: Json, *, allow_cloud: bool = False) -> list[InstalledModel]:
+    """``/api/tags``. Entries that only point to a server elsewhere are left out, or marked as such."""
     tags = msgspec.convert(value, _Tags).models or []
     out = []
     for tag in tags:
-        if tag.remote_host:
+        if tag.remote_host and not allow_cloud:
             continue
         details = tag.details or _Details()
         out.append(
@@ -240,6 +240,7 @@ def installed(value: Json) -> list[InstalledModel]:
                 params=details.parameter_size or "",
                 quantization=details.quantization_level or "",
                 digest=tag.digest,
+                remote_host=tag.remote_host or "",
             )
         )
     return out
@@ -282,6 +283,7 @@ def with_details(model: InstalledModel, value: Json) -> InstalledModel:
         licence=((show.license or "").strip().split("\n")[0] or str(info.get("general.license") or ""))[:120],
         expert_share=_expert_share(info, architecture),
         vocab_size=vocabulary if isinstance(vocabulary, int) else None,
+        remote_host=model.remote_host,
     )
 
 
