@@ -11,6 +11,9 @@ import functools
 AUTO_NAMES = frozenset({"", "auto", "auto:latest"})
 """Names that leave the choice to the router. Some clients add ``:latest`` to whatever they are given."""
 
+SCRIPT_LANGUAGES = ("ko", "ja", "zh", "ru", "ar", "el", "he", "hi", "th")
+"""Languages (ISO 639-1) that the script of a text gives away, as far as a router has to know."""
+
 _CLOUD_SUFFIXES = (":cloud", "-cloud")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from llm_router.errors import ConfigError, UnknownCategory, UnknownModel
 from llm_router.fleet import Fleet, load_fleet
+from llm_router.names import SCRIPT_LANGUAGES
 
 Load = Callable[..., Fleet]
 
@@ -24,6 +25,13 @@ def load(tmp_path: Path) -> Load:
         return load_fleet(paths)
 
     return write_and_load
+
+
+@pytest.mark.parametrize("code", SCRIPT_LANGUAGES)
+def test_every_language_that_its_script_gives_away_is_taken(code: str, tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(f"categories:\n  simple_chat:\n    requires: {{language: {code}}}\n", encoding="utf-8")
+    assert load_fleet([path]).categories["simple_chat"].requires.language == code
 
 
 def test_a_model_on_the_internet_may_be_listed_where_it_is_allowed(tmp_path: Path) -> None:
@@ -307,6 +315,13 @@ MISTAKES = {
         3,
         "models.phi4.pull: 'phi4:cloud' would be answered on the internet: policy.allow_cloud is off",
         "name a local model, or set policy.allow_cloud",
+    ),
+    "a language that no script gives away": (
+        "categories:\n  simple_chat:\n    requires:\n      language: de\n",
+        4,
+        "category 'simple_chat' requires the language 'de': "
+        "only languages that their script gives away can be told apart",
+        "known codes: ko, ja, zh, ru, ar, el, he, hi, th; for others write examples instead",
     ),
     "a stand-in without facts": (
         "stand_in:\n  name: tiny\n",

@@ -12,7 +12,7 @@ from llm_router import strict_yaml
 from llm_router.errors import ConfigError, nearest
 from llm_router.fleet.fleet import Fleet
 from llm_router.fleet.schema import Category, FleetFile, Machine, Model, StandIn
-from llm_router.names import canonical, is_cloud
+from llm_router.names import SCRIPT_LANGUAGES, canonical, is_cloud
 from llm_router.strict_yaml import Document
 
 SHIPPED = "dgx-spark"
@@ -223,6 +223,7 @@ def _check_categories(
     models: dict[str, Model], categories: dict[str, Category], documents: dict[str, Document]
 ) -> None:
     for name, category in categories.items():
+        _check_language(name, category, documents[name])
         used: set[str] = set()
         for index, choice in enumerate(category.models):
             where = ("categories", name, "models", index)
@@ -240,6 +241,17 @@ def _check_categories(
                     hint="keep one of them",
                 )
             used.add(choice.model)
+
+
+def _check_language(name: str, category: Category, document: Document) -> None:
+    code = category.requires.language
+    if code is not None and code not in SCRIPT_LANGUAGES:
+        raise document.error(
+            f"category {name!r} requires the language {code!r}",
+            *("categories", name, "requires", "language"),
+            why="only languages that their script gives away can be told apart",
+            hint=f"known codes: {', '.join(SCRIPT_LANGUAGES)}; for others write examples instead",
+        )
 
 
 def _last_value(documents: Sequence[Document], key: str) -> tuple[Any, Document]:

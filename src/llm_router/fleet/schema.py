@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from llm_router.names import SCRIPT_LANGUAGES
 from llm_router.tokens import TokenizerFamily
 
 Capability = Literal["completion", "tools", "vision", "thinking", "embedding", "insert"]
@@ -129,7 +130,13 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
 
     capability: Annotated[Capability | None, Meta(description="needed by every task of the category")] = None
     min_context_tokens: Annotated[int, Meta(ge=0)] = 0
-    language: Annotated[str | None, Meta(description="ISO 639-1 code the models should speak")] = None
+    language: Annotated[
+        str | None,
+        Meta(
+            description="tasks in this language belong here; it is told by its script: "
+            + ", ".join(SCRIPT_LANGUAGES)
+        ),
+    ] = None
 
 
 class Category(msgspec.Struct, frozen=True, kw_only=True):
