@@ -11,11 +11,13 @@ from tests.support.worlds import GB, embedded, host, host_down, whole_fleet, wor
 
 from llm_router.config import Configuration, Settings
 from llm_router.diagnosis import Finding, Surroundings, diagnose
+from llm_router.diagnosis.classifier import Classifier
 from llm_router.errors import ConfigError
 from llm_router.fleet import load_fleet
 from llm_router.hosts.memory import MachineMemory
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel, ResidentModel, unreachable
 from llm_router.policy import PolicySettings
+from llm_router.policy.inventory import answering
 
 FLEET = load_fleet()
 WELL = Surroundings(Configuration(Settings(), {}), parts={"crewai": True, "local": True})
@@ -233,6 +235,37 @@ def test_a_plan_for_more_memory_than_this_machine_has_is_a_warning() -> None:
     )
 
 
+# what the embedded classifier knows
+
+LEGAL = msgspec.structs.replace(
+    FLEET.category("simple_chat"),
+    examples=("Is this enforceable?", " Is this enforceable? ", "", "Which risks?"),
+)
+OWN_CATEGORY = dataclasses.replace(FLEET, categories={**FLEET.categories, "legal_review": LEGAL})
+
+
+def test_a_category_with_too_few_examples_is_told_with_what_to_write() -> None:
+    seen = dataclasses.replace(WELL, classifier=Classifier(frozenset(FLEET.categories), 5))
+    finding = one(diagnose(world(OWN_CATEGORY, whole_fleet(FLEET)), seen), "too_few_examples")
+    assert (finding.severity, finding.subject) == ("warning", "legal_review")
+    assert "it has 2 different examples" in finding.text and "learnt from 5" in finding.text
+    assert finding.fix.startswith("write 3 more under categories.legal_review.examples")
+
+
+def test_a_category_with_enough_examples_or_a_trained_one_is_not_told() -> None:
+    taught = msgspec.structs.replace(LEGAL, examples=tuple("abcde"))
+    fleet = dataclasses.replace(FLEET, categories={**FLEET.categories, "legal_review": taught})
+    seen = dataclasses.replace(WELL, classifier=Classifier(frozenset(FLEET.categories), 5))
+    assert "too_few_examples" not in codes(diagnose(world(fleet, whole_fleet(FLEET)), seen))
+
+
+def test_a_classifier_that_cannot_be_used_is_told_once() -> None:
+    seen = dataclasses.replace(WELL, classifier=Classifier(frozenset(), 5, "cannot read the weights"))
+    findings = diagnose(world(OWN_CATEGORY, whole_fleet(FLEET)), seen)
+    assert "cannot read the weights" in one(findings, "no_classifier").text
+    assert "too_few_examples" not in codes(findings)
+
+
 # categories, licences, parts, settings
 
 
@@ -240,6 +273,44 @@ def test_a_category_nobody_can_serve_names_a_model_that_could() -> None:
     findings = found(host("phi4", version="0.33.0"))
     assert one(findings, "unserved", "embeddings").fix == "ollama pull nomic-embed-text"
     assert one(findings, "unserved", "max_vision").fix == "ollama pull llava:13b"
+
+
+def test_a_category_for_pictures_says_who_answers_plain_text() -> None:
+    findings = found(host("phi4", "qwen2.5:14b", version="0.33.0"))
+    text = one(findings, "unserved", "max_vision").text
+    assert text == (
+        "no installed model can serve max_vision with a picture; "
+        "qwen2.5:14b answers it where it is a short text only"
+    )
+    lead = one(findings, "not_worth_pulling", "llama3.2-vision:90b").text
+    assert lead.endswith(
+        "instead nothing answers max_vision with a picture, and qwen2.5:14b where it is a short text only"
+    )
+
+
+def test_a_category_for_long_texts_says_who_answers_short_ones() -> None:
+    short = InstalledModel("mistral:7b", 4 * GB, frozenset({"completion", "tools"}), 4096, "llama", "7.2B")
+    text = one(found(host(short)), "unserved", "long_context").text
+    assert "can serve long_context of 9," in text and "tokens and more; mistral:7b answers" in text
+
+
+def test_a_category_that_one_model_answers_whole_and_in_text_is_told_once() -> None:
+    text = one(
+        found(host("apriel-1.5-15b-thinker", version="0.33.0")), "not_worth_pulling", "llama3.2-vision:90b"
+    ).text
+    assert text.endswith("instead apriel-1.5-15b-thinker answers max_vision")
+
+
+def test_who_answers_instead_is_who_a_decision_would_take() -> None:
+    world_now = world(FLEET, whole_fleet(FLEET, memory_gb=112))
+    decided = answering(world_now)["max_reasoning_moe"]
+    text = one(diagnose(world_now, WELL), "unusable", "deepseek-v3").text
+    assert decided is not None and text.endswith(f"instead {decided.model} answers max_reasoning_moe")
+
+
+def test_nothing_is_to_be_pulled_where_every_model_is_there() -> None:
+    assert one(found(whole_fleet(FLEET)), "usable").fix == ""
+    assert "llm-router pull" in one(found(host("phi4")), "usable").fix
 
 
 def test_a_default_category_nobody_can_serve_is_a_problem() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,22 @@ def test_one_answer_of_two_is_told_and_enough(fleet_server: FakeOllama, invoke: 
     assert result.exit_code == 0
     assert "answers   “What's 2+2?” by mistral:7b on ollama" in result.stdout
     assert "error: " in result.stderr
+
+
+def test_the_demo_as_json_is_one_document_and_talks_on_stderr(
+    fleet_server: FakeOllama, invoke: Invoke
+) -> None:
+    fleet_server.fault(Fault.DROP_MID_STREAM, model="qwen2.5:14b", after=1)
+    result = invoke("demo", "--json")
+    told = json.loads(result.stdout)
+    assert (result.exit_code, told["ok"], told["routed"]) == (0, True, 6)
+    assert [route["decision"]["category"] for route in told["routes"]] == [
+        route["wanted"] for route in told["routes"]
+    ]
+    good, broken = told["answers"]
+    assert good["answer"]["result"] and good["error"] is None
+    assert broken["answer"] is None and broken["error"]["code"] == "stream_broken"
+    assert "What happened" in result.stderr
 
 
 def test_a_fleet_without_the_categories_is_a_failure_that_says_so(

@@ -114,6 +114,51 @@ def test_categories_name_the_choice_the_substitutes_and_who_answers_now(
     assert told["embeddings"]["answers_now"] is None
 
 
+def test_categories_tell_pictures_and_plain_text_apart(sparse_server: FakeOllama, invoke: Invoke) -> None:
+    lines = invoke("categories").stdout.splitlines()
+    (at,) = [i for i, line in enumerate(lines) if line.startswith("hybrid_reasoner → ")]
+    assert lines[at].endswith("with a picture: nobody can answer now")
+    assert "  a short text only: answered now by phi4" in lines[at + 1 : at + 4]
+    told = {c["name"]: c for c in json.loads(invoke("categories", "--json").stdout)["categories"]}
+    assert told["hybrid_reasoner"]["answers_now"] == "phi4"
+    assert told["hybrid_reasoner"]["whole"] == {
+        "carrying": "with a picture",
+        "answers_now": None,
+        "answer_host": None,
+        "stand_in": False,
+    }
+    assert told["max_reasoning"]["whole"] is None
+
+
+def test_categories_say_once_who_answers_where_it_is_the_same(
+    fleet_server: FakeOllama, invoke: Invoke
+) -> None:
+    text = invoke("categories").stdout
+    assert "with a picture" not in text and "a short text only" not in text
+
+
+def test_a_category_that_the_classifier_cannot_choose_is_told(
+    fleet_server: FakeOllama, invoke: Invoke, folder: Path
+) -> None:
+    file = folder / "fleet.yaml"
+    file.write_text(
+        "categories:\n  legal_review:\n    description: Review a contract.\n    examples: [one, two, two]\n"
+        "    models: [{model: phi4, quality: 0.9}]\n",
+        encoding="utf-8",
+    )
+    lines = invoke("--fleet", str(file), "categories").stdout.splitlines()
+    assert "  never chosen by the built-in classifier: 2 different examples, it needs 5" in lines
+    told = {
+        category["name"]: (category["classifier"], category["examples"])
+        for category in json.loads(invoke("--fleet", str(file), "categories", "--json").stdout)["categories"]
+    }
+    assert told["legal_review"] == ("unknown", 2)
+    assert told["simple_chat"][0] == "trained"
+    report = json.loads(invoke("--fleet", str(file), "doctor", "--json").stdout)
+    (finding,) = [f for f in report["findings"] if f["code"] == "too_few_examples"]
+    assert finding["subject"] == "legal_review"
+
+
 def test_config_show_says_where_each_value_comes_from(
     invoke: Invoke, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +195,21 @@ def test_config_path_is_the_file_in_force(invoke: Invoke, monkeypatch: pytest.Mo
     assert invoke("--config", "mine.yaml", "config", "path").stdout == "mine.yaml\n"
 
 
+def test_config_path_as_json_says_where_it_is_from(
+    invoke: Invoke, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(*before: str) -> object:
+        return json.loads(invoke(*before, "config", "path", "--json").stdout)
+
+    usual = str(user_directory() / "config.yaml")
+    assert told() == {"path": usual, "exists": False, "origin": "default"}
+    there = folder / "config.yaml"
+    there.touch()
+    monkeypatch.setenv("LLM_ROUTER_CONFIG", str(there))
+    assert told() == {"path": str(there), "exists": True, "origin": "environment: LLM_ROUTER_CONFIG"}
+    assert told("--config", "mine.yaml") == {"path": "mine.yaml", "exists": False, "origin": "flag"}
+
+
 def test_config_alone_shows_its_help(invoke: Invoke) -> None:
     result = invoke("config")
     assert result.exit_code == 0 and "Usage: llm-router config" in result.stdout
@@ -163,3 +223,5 @@ def test_plot_writes_a_page_and_prints_its_path(invoke: Invoke, folder: Path) ->
     assert result.exit_code == 0, result.output
     assert Path(result.stdout.strip()) == out
     assert out.stat().st_size > 0
+    told = json.loads(invoke("plot", "--json", "--out", str(out.with_suffix(".SVG"))).stdout)
+    assert told == {"path": str(out.with_suffix(".SVG")), "format": "svg"}

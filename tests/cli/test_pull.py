@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -69,6 +70,35 @@ def test_a_dry_run_pulls_nothing_and_tells_all(server: FakeOllama, command: Comm
     assert "skipped  deepseek-v3: needs 405 GB" in result.stderr
     assert "skipped  apriel-1.5-15b-thinker: the public library does not have it" in result.stderr
     assert "skipped  llama3.2-vision:90b: loads only below Ollama 0.30.0" in result.stderr
+
+
+def test_what_was_pulled_and_what_not_as_json(
+    server: FakeOllama, command: Command, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    fleet = tmp_path_factory.mktemp("fleet") / "mine.yaml"
+    fleet.write_text("models:\n  gemma2:9b: {pull: 'no-such:9b'}\n")
+    asked = ("phi4", "gemma2:9b", "mistral:7b", "deepseek-v3")
+    result = command("--fleet", str(fleet), "pull", "--json", *asked)
+    told = json.loads(result.stdout)
+    assert (result.exit_code, told["host"], told["there"], told["pulled"]) == (
+        1,
+        "ollama",
+        ["phi4"],
+        ["mistral:7b"],
+    )
+    assert [(one["model"], one["name"]) for one in told["wanted"]] == [
+        ("gemma2:9b", "no-such:9b"),
+        ("mistral:7b", "mistral:7b"),
+    ]
+    assert [(one["model"], "405 GB" in one["why"]) for one in told["skipped"]] == [("deepseek-v3", True)]
+    assert [one["model"] for one in told["failed"]] == ["gemma2:9b"]
+    assert told["failed"][0]["error"]["hint"].startswith("the library has no such name")
+
+
+def test_a_dry_run_as_json_pulled_nothing(server: FakeOllama, command: Command) -> None:
+    told = json.loads(command("pull", "--json", "--dry-run", "gemma2:9b").stdout)
+    assert (told["pulled"], told["failed"], pulled(server)) == ([], [], [])
+    assert told["wanted"] == [{"model": "gemma2:9b", "name": "gemma2:9b", "size_gb": 5.4}]
 
 
 def test_one_category_is_its_candidates(server: FakeOllama, command: Command) -> None:

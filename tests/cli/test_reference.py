@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from tests.cli.conftest import JSON_TASK, Invoke
 
 from llm_router.cli import reference
+from llm_router.cli.app import app
 from llm_router.sync import SyncRouter
 from llm_router.testing.fake_ollama import FakeOllama
+
+DATA = ("probabilities", "arguments", "left_out", "unserved")
+"""Objects whose keys are names."""
 
 PAGES = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -23,8 +29,8 @@ def test_the_page_of_the_commands_is_their_help() -> None:
 
 
 def documented() -> set[str]:
-    page = (PAGES / "decision.md").read_text(encoding="utf-8")
-    return set(re.findall(r"`([a-z_]+)`", page))
+    pages = [(PAGES / name).read_text(encoding="utf-8") for name in ("decision.md", "json.md")]
+    return {key for page in pages for key in re.findall(r"`([a-z_]+)`", page)}
 
 
 def keys(value: Any) -> set[str]:
@@ -32,7 +38,7 @@ def keys(value: Any) -> set[str]:
     found: set[str] = set()
     if isinstance(value, dict):
         for key, item in value.items():
-            found |= {key} | (set() if key in ("probabilities", "arguments") else keys(item))
+            found |= {key} | (set() if key in DATA else keys(item))
     if isinstance(value, list):
         for item in value:
             found |= keys(item)
@@ -48,12 +54,47 @@ def test_every_key_of_an_answer_is_documented(fleet_server: FakeOllama, task: st
     assert told <= documented(), sorted(told - documented())
 
 
-@pytest.mark.parametrize("command", ["models", "categories", "config show"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "models",
+        "categories",
+        "config show",
+        "config path",
+        "doctor",
+        "init --memory-gb 112",
+        "pull --all --dry-run",
+        "demo",
+        pytest.param("plot", marks=pytest.mark.crewai),
+    ],
+)
 def test_every_key_of_the_other_commands_is_documented(
-    fleet_server: FakeOllama, invoke: Invoke, command: str
+    fleet_server: FakeOllama, invoke: Invoke, command: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if command == "plot":
+        pytest.importorskip("crewai")
+    monkeypatch.chdir(folder)
     result = invoke(*command.split(), "--json")
     told = json.loads(result.stdout)
     if command == "config show":
         told = {"settings": [dict.fromkeys(row) for row in told["settings"]]}
+    if command.startswith("init"):
+        told["categories"] = list(told["categories"].values())
     assert keys(told) <= documented(), sorted(keys(told) - documented())
+
+
+def commands(group: click.Group, *before: str) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *before, name)
+        elif command is not None:
+            yield " ".join((*before, name)), command
+
+
+def test_every_command_has_json() -> None:
+    without = [
+        name for name, command in commands(app) if "--json" not in {o for p in command.params for o in p.opts}
+    ]
+    assert without == []

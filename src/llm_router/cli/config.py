@@ -43,16 +43,28 @@ def show(options: Options, as_json: bool) -> None:
 
 
 @config.command(short_help="the path of the settings file")
+@click.option("--json", "as_json", is_flag=True, help="Path, existence and origin as JSON.")
 @pass_options
-def path(options: Options) -> None:
+def path(options: Options, as_json: bool) -> None:
     """Prints the path of the settings file that is read; it need not exist."""
-    from llm_router.config import user_directory
-
-    named = options.config or os.environ.get("LLM_ROUTER_CONFIG")
-    found = Path(named).expanduser() if named else user_directory() / "config.yaml"
+    found, origin = _path(options)
+    if as_json:
+        output.json_data({"path": str(found), "exists": found.is_file(), "origin": origin})
+        return
     output.data(str(found))
     if not found.is_file():
-        output.say("it is not there yet; defaults are in force (llm-router init writes one)", dim=True)
+        output.say("it is not there yet; defaults are in force", dim=True)
+
+
+def _path(options: Options) -> tuple[Path, str]:
+    from llm_router.config import user_directory
+
+    if options.config is not None:
+        return options.config.expanduser(), "flag"
+    told = os.environ.get("LLM_ROUTER_CONFIG")
+    if told:
+        return Path(told).expanduser(), "environment: LLM_ROUTER_CONFIG"
+    return user_directory() / "config.yaml", "default"
 
 
 def _rows(configuration: Configuration) -> Iterator[Any]:

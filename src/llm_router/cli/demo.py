@@ -11,12 +11,15 @@ import click
 
 from llm_router.cli import output, wording
 from llm_router.cli.context import Options, pass_options, run
+from llm_router.errors import LLMRouterError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from llm_router.answer import Answer
     from llm_router.cli.streaming import Talk
     from llm_router.decision import Decision
+    from llm_router.request import JsonObject
     from llm_router.router import Router
 
 MAX_TOKENS = 160
@@ -45,34 +48,68 @@ EXAMPLES = (
 class Outcome:
     """What the demo came to; ``differing`` and ``answers`` are sentences."""
 
-    routed: int = 0
+    routes: list[tuple[Example, Decision]] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
+    answered: list[tuple[Example, Answer | LLMRouterError]] = field(default_factory=list)
+
+    @property
+    def routed(self) -> int:
+        return len(self.routes) - len(self.differing)
 
     @property
     def failed(self) -> bool:
         return bool(self.differing) or not self.answers
 
+    def as_json(self) -> JsonObject:
+        """The documented shape (docs/reference/json.md)."""
+        return {
+            "ok": not self.failed,
+            "routed": self.routed,
+            "routes": [
+                {
+                    "task": example.task,
+                    "wanted": example.category,
+                    "ok": decision.category == example.category,
+                    "decision": decision.as_json(),
+                }
+                for example, decision in self.routes
+            ],
+            "answers": [
+                {"task": example.task, **_outcome_json(outcome)} for example, outcome in self.answered
+            ],
+        }
+
+
+def _outcome_json(outcome: Answer | LLMRouterError) -> JsonObject:
+    if isinstance(outcome, LLMRouterError):
+        error: JsonObject = {"code": outcome.code, "message": str(outcome), "hint": outcome.hint}
+        return {"answer": None, "error": error}
+    return {"answer": outcome.as_json(), "error": None}
+
 
 @click.command()
+@click.option("--json", "as_json", is_flag=True, help="Decisions and answers as JSON.")
 @pass_options
-def demo(options: Options) -> None:
+def demo(options: Options, as_json: bool) -> None:
     """Routes six example tasks, answers two of them for real, and says what to do next.
 
     Without any model server the small embedded model answers; its file (93 MB) is fetched once. Exit code 1
     where a route is not the one that the fleet's owner wants, or where nothing could answer.
     """
     outcome = Outcome()
-    run(_demo(options, outcome))
+    run(_demo(options, outcome, as_json=as_json))
+    if as_json:
+        output.json_data(outcome.as_json())
     if outcome.failed:
         click.get_current_context().exit(1)
 
 
-async def _demo(options: Options, outcome: Outcome) -> None:
+async def _demo(options: Options, outcome: Outcome, *, as_json: bool) -> None:
     from llm_router.cli.streaming import Talk
 
-    console = output.console()
-    with Talk(block=False) as talk:
+    console = output.console(err=as_json)
+    with Talk(block=False, text=not as_json) as talk:
         async with options.router(progress=talk.progress) as router:
             _title("Six tasks, and the model that should answer each", console)
             for example in EXAMPLES:
@@ -91,11 +128,10 @@ async def _route(router: Router, example: Example, outcome: Outcome, console: Co
     _quoted(example.task, console)
     decision_block(decision, console)
     console.print()
+    outcome.routes.append((example, decision))
     difference = _difference(example, decision, router)
     if difference:
         outcome.differing.append(difference)
-    else:
-        outcome.routed += 1
 
 
 def _difference(example: Example, decision: Decision, router: Router) -> str | None:
@@ -108,7 +144,6 @@ def _difference(example: Example, decision: Decision, router: Router) -> str | N
 
 async def _answer(router: Router, example: Example, talk: Talk, outcome: Outcome, console: Console) -> None:
     from llm_router.answer import Decided, Finished
-    from llm_router.errors import LLMRouterError
     from llm_router.request import RouteRequest
 
     _quoted(example.task, console)
@@ -120,8 +155,10 @@ async def _answer(router: Router, example: Example, talk: Talk, outcome: Outcome
                     _who(event.decision, console)
                 talk.show(event)
                 if isinstance(event, Finished):
+                    outcome.answered.append((example, event.answer))
                     outcome.answers.append(f"“{example.task}” by {wording.answered_by(event.answer)}")
     except LLMRouterError as error:
+        outcome.answered.append((example, error))
         output.failure(error)
     console.print()
 

@@ -68,6 +68,7 @@ def _counted(number: int, what: str) -> str:
 async def _seen(options: Options) -> tuple[World, Surroundings]:
     from llm_router.assembly import providers_of
     from llm_router.diagnosis import Surroundings
+    from llm_router.diagnosis.classifier import packaged_classifier
     from llm_router.hosts.health import Health
     from llm_router.hosts.memory import machine_memory
     from llm_router.hosts.watch import HostWatch
@@ -88,6 +89,7 @@ async def _seen(options: Options) -> tuple[World, Surroundings]:
         parts={part: importlib.util.find_spec(module) is not None for part, module in _PARTS.items()},
         variables={name: value for name, value in os.environ.items() if name.startswith("OLLAMA_")},
         memory=machine_memory(),
+        classifier=packaged_classifier(),
     )
     return World(fleet, hosts, configuration.settings.policy), surroundings
 

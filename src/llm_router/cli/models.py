@@ -51,7 +51,7 @@ def models(options: Options, as_json: bool) -> None:
 
 
 def as_json_object(world: World) -> JsonObject:
-    """The documented shape (docs/reference/decision.md)."""
+    """The documented shape (docs/reference/json.md)."""
     from llm_router.policy.inventory import model_states, unlisted_models
 
     return {

@@ -19,9 +19,14 @@ from llm_router.cli.context import Options, pass_options
     show_default=True,
     help="Where to write it; the ending says how: .html, .svg or .png.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Path and format as JSON.")
 @pass_options
-def plot(options: Options, /, out: Path) -> None:
+def plot(options: Options, /, out: Path, as_json: bool) -> None:
     """Draws the CrewAI flow of your fleet and prints the path of the picture. Needs the extra [crewai]."""
     from llm_router.flow import DynamicModelFlow
 
-    output.data(DynamicModelFlow(fleet=options.fleet()).plot(out))
+    path = DynamicModelFlow(fleet=options.fleet()).plot(out)
+    if as_json:
+        output.json_data({"path": path, "format": Path(path).suffix.lower().lstrip(".")})
+    else:
+        output.data(path)

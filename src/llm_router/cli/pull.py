@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llm_router.hosts.snapshot import HostSnapshot
     from llm_router.policy import World
     from llm_router.providers.ollama import OllamaProvider
+    from llm_router.request import JsonObject
 
 QUIET_S = 900.0
 """A server that checks the sum of a 40 GB file on a slow disk says nothing for minutes."""
@@ -59,6 +60,7 @@ class Plan:
 @click.option("--host", "host_name", metavar="NAME", help="The host to install on; else the first Ollama.")
 @click.option("--yes", is_flag=True, help=f"Do not ask before more than {ASK_FROM_GB:.0f} GB.")
 @click.option("--force", is_flag=True, help="Pull named models even where this host could not use them.")
+@click.option("--json", "as_json", is_flag=True, help="What was pulled, skipped and failed, as JSON.")
 @pass_options
 def pull(
     options: Options,
@@ -70,6 +72,7 @@ def pull(
     host_name: str | None,
     yes: bool,
     force: bool,
+    as_json: bool,
 ) -> None:
     """Installs models that the fleet names and a host lacks.
 
@@ -90,8 +93,11 @@ def pull(
     fleet = options.fleet(configuration)
     tags = _tags(fleet, models, category, everything=everything)
     host = _host(configuration.settings.hosts, host_name)
-    failed = run(_pull(options, fleet, host, tags, _Wish(dry_run=dry_run, yes=yes, force=force)))
-    if failed:
+    wish = _Wish(dry_run=dry_run, yes=yes, force=force, as_json=as_json)
+    outcome = run(_pull(options, fleet, host, tags, wish))
+    if as_json:
+        output.json_data(outcome.as_json(host.name))
+    if outcome.failed:
         click.get_current_context().exit(1)
 
 
@@ -100,6 +106,27 @@ class _Wish:
     dry_run: bool
     yes: bool
     force: bool
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a plan came to: the wanted that were pulled, and those that failed with the error."""
+
+    plan: Plan
+    pulled: tuple[Wanted, ...] = ()
+    failed: tuple[tuple[Wanted, ProviderError], ...] = ()
+
+    def as_json(self, host: str) -> JsonObject:
+        """The documented shape (docs/reference/json.md)."""
+        return {
+            "host": host,
+            "wanted": [{"model": w.tag, "name": w.name, "size_gb": w.size_gb} for w in self.plan.wanted],
+            "skipped": [{"model": tag, "why": why} for tag, why in self.plan.skipped],
+            "there": list(self.plan.there),
+            "pulled": [wanted.tag for wanted in self.pulled],
+            "failed": [{"model": wanted.tag, "error": _told(error)} for wanted, error in self.failed],
+        }
 
 
 def _tags(fleet: Fleet, models: Sequence[str], category: str | None, *, everything: bool) -> list[str]:
@@ -135,8 +162,9 @@ def _host(hosts: Sequence[HostSettings], name: str | None) -> HostSettings:
     raise UsageError(f"no Ollama host is called {name!r}", hint=f"known: {', '.join(h.name for h in able)}")
 
 
-async def _pull(options: Options, fleet: Fleet, host: HostSettings, tags: Sequence[str], wish: _Wish) -> bool:
-    """Pulls; True where one failed."""
+async def _pull(
+    options: Options, fleet: Fleet, host: HostSettings, tags: Sequence[str], wish: _Wish
+) -> _Outcome:
     import msgspec
 
     from llm_router.assembly import providers_of
@@ -157,13 +185,14 @@ async def _pull(options: Options, fleet: Fleet, host: HostSettings, tags: Sequen
         if not snapshot.reachable:
             raise _unreachable(snapshot)
         plan = planned(tags, World(fleet, (snapshot,), settings.policy), force=wish.force)
-        _tell(plan, snapshot)
+        _tell(plan, snapshot, names=not wish.as_json)
         if wish.dry_run or not plan.wanted or not _agreed(plan, wish):
-            return False
-        failed = await _each(provider, plan)
+            return _Outcome(plan)
+        outcome = await _each(provider, plan)
     finally:
         await provider.close()
-    return _report(failed, plan)
+    _report(outcome)
+    return outcome
 
 
 def planned(tags: Iterable[str], world: World, *, force: bool = False) -> Plan:
@@ -197,12 +226,12 @@ def _unreachable(snapshot: HostSnapshot) -> LLMRouterError:
     )
 
 
-def _tell(plan: Plan, host: HostSnapshot) -> None:
+def _tell(plan: Plan, host: HostSnapshot, *, names: bool) -> None:
     for tag, why in plan.skipped:
         output.say(f"skipped  {tag}: {why}")
     if plan.there:
         output.say(f"there    {', '.join(plan.there)}", dim=True)
-    for item in plan.wanted:
+    for item in plan.wanted if names else ():
         output.data(output.printable(f"{item.name}  {item.size_gb:.3g} GB"))
     if plan.wanted:
         output.say(f"{len(plan.wanted)} to pull onto {host.name}, {plan.total_gb:.3g} GB of its disk")
@@ -229,18 +258,20 @@ def _agreed(plan: Plan, wish: _Wish) -> bool:
     return agreed
 
 
-async def _each(provider: OllamaProvider, plan: Plan) -> list[tuple[str, ProviderError]]:
+async def _each(provider: OllamaProvider, plan: Plan) -> _Outcome:
     from llm_router.cli.progress import progress_on
 
-    failed: list[tuple[str, ProviderError]] = []
+    pulled: list[Wanted] = []
+    failed: list[tuple[Wanted, ProviderError]] = []
     with progress_on(output.console(err=True)) as progress:
         for item in plan.wanted:
             try:
                 await _one(provider, item, progress)
+                pulled.append(item)
             except ProviderError as error:
                 progress.failed(item.name)
-                failed.append((item.tag, error))
-    return failed
+                failed.append((item, error))
+    return _Outcome(plan, tuple(pulled), tuple(failed))
 
 
 async def _one(provider: OllamaProvider, item: Wanted, progress: Progress) -> None:
@@ -265,12 +296,22 @@ async def _one(provider: OllamaProvider, item: Wanted, progress: Progress) -> No
     progress.ended(item.name)
 
 
-def _report(failed: Sequence[tuple[str, ProviderError]], plan: Plan) -> bool:
-    for _, error in failed:
-        unknown = "file does not exist" in (error.why or "")
-        hint = "the library has no such name; set pull: in your fleet file" if unknown else error.hint
-        output.error(str(error), hint=hint)
-    done = len(plan.wanted) - len(failed)
-    if done:
-        output.say(f"{done} of {len(plan.wanted)} pulled; see them with: llm-router models")
-    return bool(failed)
+def _report(outcome: _Outcome) -> None:
+    for _, error in outcome.failed:
+        output.error(str(error), hint=_hint(error))
+    if outcome.pulled:
+        told = f"{len(outcome.pulled)} of {len(outcome.plan.wanted)} pulled"
+        output.say(f"{told}; see them with: llm-router models")
+
+
+def _hint(error: ProviderError) -> str | None:
+    unknown = "file does not exist" in (error.why or "")
+    return "the library has no such name; set pull: in your fleet file" if unknown else error.hint
+
+
+def _told(error: ProviderError) -> JsonObject:
+    told: JsonObject = {"code": error.code, "message": str(error)}
+    hint = _hint(error)
+    if hint:
+        told["hint"] = hint
+    return told

@@ -22,7 +22,7 @@ _HEAD = """\
 Answers and data go to stdout, everything else to stderr. Errors are one line, `error: …`, and then a line
 `hint: …`. Exit codes: 0 done, 1 failed, 2 misuse, 3 no model available, 130 cancelled with Ctrl-C.
 `NO_COLOR` and `--no-color` switch colours off; `LLM_ROUTER_DEBUG=1` adds the traceback to an internal error.
-The shapes of `--json` are in [decision.md](decision.md).
+The shapes of `--json` are in [decision.md](decision.md) and [json.md](json.md).
 
 This page is written by `python -m llm_router.cli.reference`.
 """

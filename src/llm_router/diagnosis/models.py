@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llm_router.diagnosis.finding import Finding, Severity
-from llm_router.diagnosis.serving import kept_out, leads, reachable, serving
+from llm_router.diagnosis.serving import carrying, kept_out, leads, reachable, serving, serving_text
 from llm_router.discovery import observed
 from llm_router.fleet.schema import Model
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel
@@ -18,11 +18,12 @@ def model_findings(world: World) -> Iterator[Finding]:
     hosts = reachable(world)
     if not hosts:
         return
-    good = 0
+    good, missing = 0, False
     for tag, model in world.fleet.models.items():
         having = [host for host in hosts if host.find_installed(tag)]
         found = list(_installed(tag, model, having, world) if having else _missing(tag, model, hosts, world))
         yield from found
+        missing = missing or any(f.code == "missing" for f in found)
         good += bool(having) and not any(f.severity in ("warning", "problem") for f in found)
     total = len(world.fleet.models)
     yield Finding(
@@ -30,9 +31,7 @@ def model_findings(world: World) -> Iterator[Finding]:
         "usable",
         "ok" if good else "info",
         f"{good} of {total} models of the fleet are installed as described",
-        ""
-        if good == total
-        else "install the missing: llm-router pull; or use what is there: llm-router init",
+        "install the missing: llm-router pull; or use what is there: llm-router init" if missing else "",
     )
 
 
@@ -148,8 +147,14 @@ def _is_missed(tag: str, world: World) -> bool:
 
 def _instead(tag: str, world: World) -> str:
     """``; instead phi4 answers efficient_reasoning`` for the categories the model is the first choice of."""
-    told = []
-    for name in leads(tag, world):
-        answering = serving(name, world)
-        told.append(f"{answering or 'nothing'} answers {name}")
+    told = [_who_answers(name, world) for name in leads(tag, world)]
     return f"; instead {', '.join(told)}" if told else ""
+
+
+def _who_answers(name: str, world: World) -> str:
+    """Told apart where plain text is answered by another model, or by one where the whole task is not."""
+    whole, text = serving(name, world), serving_text(name, world)
+    what = carrying(world.fleet.category(name))
+    if whole == text or text is None or not what:
+        return f"{whole or 'nothing'} answers {name}"
+    return f"{whole or 'nothing'} answers {name} {what}, and {text} where it is a short text only"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llm_router.diagnosis.finding import Finding
-from llm_router.diagnosis.serving import can_serve, kept_out, reachable, serving
+from llm_router.diagnosis.classifier import classifier_findings
+from llm_router.diagnosis.finding import Finding, Severity
+from llm_router.diagnosis.serving import can_serve, carrying, kept_out, reachable, serving, serving_text
 from llm_router.diagnosis.surroundings import Surroundings
 from llm_router.discovery.observed import forbids_paid_work
 from llm_router.policy import World
@@ -17,6 +18,8 @@ def routing_findings(world: World, seen: Surroundings) -> Iterator[Finding]:
     if reachable(world):
         yield from _categories(world)
     yield from _languages(world)
+    if seen.classifier is not None:
+        yield from classifier_findings(world.fleet, seen.classifier)
     yield from _mission_control(world, seen)
 
 
@@ -27,14 +30,12 @@ def _categories(world: World) -> Iterator[Finding]:
             served += 1
             continue
         usual = name == world.fleet.default_category
-        yield Finding(
-            _GROUP,
-            "unserved",
-            "problem" if usual else "warning",
-            f"no installed model can serve {name}" + (", the default category" if usual else ""),
-            _pull_for(name, world),
-            name,
-        )
+        what, text = carrying(world.fleet.category(name)), serving_text(name, world)
+        told = f"no installed model can serve {name}" + (f" {what}" if what else "")
+        told += ", the default category" if usual else ""
+        told += f"; {text} answers it where it is a short text only" if text else ""
+        severity: Severity = "problem" if usual and text is None else "warning"
+        yield Finding(_GROUP, "unserved", severity, told, _pull_for(name, world), name)
     total = len(world.fleet.categories)
     if served:
         yield Finding(_GROUP, "served", "ok", f"{served} of {total} categories can be answered here")

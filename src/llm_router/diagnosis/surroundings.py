@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from llm_router.config import Configuration
+from llm_router.diagnosis.classifier import Classifier
 from llm_router.diagnosis.finding import Finding
 from llm_router.errors import ConfigError
 from llm_router.hosts.memory import MachineMemory
@@ -18,7 +19,8 @@ class Surroundings:
 
     ``errors`` are settings and fleet files that could not be used; ``configuration`` is what remained.
     ``files`` are the files in use, with what each is; ``parts`` says for each optional part whether it is
-    installed; ``variables`` are Ollama's own variables in this process; ``memory`` is this machine's.
+    installed; ``variables`` are Ollama's own variables in this process; ``memory`` is this machine's;
+    ``classifier`` is what the embedded classifier knows (None: nobody looked).
     """
 
     configuration: Configuration
@@ -27,6 +29,7 @@ class Surroundings:
     parts: Mapping[str, bool] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     memory: MachineMemory | None = None
+    classifier: Classifier | None = None
 
 
 def settings_findings(seen: Surroundings) -> Iterator[Finding]:
