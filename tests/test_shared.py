@@ -16,6 +16,8 @@ from llm_router.config import HostSettings, RoutingSettings, Settings
 from llm_router.fleet import load_fleet
 from llm_router.providers import embedded_weights
 from llm_router.shared import KEPT, close_shared, shared_router
+from llm_router.testing.fake_faults import Fault
+from llm_router.testing.fake_models import fleet_models
 from llm_router.testing.fake_ollama import FakeOllama
 
 ASK = """
@@ -71,6 +73,44 @@ def test_settings_that_nobody_uses_any_more_are_closed_and_those_in_use_are_not(
     assert left() is None
     assert shared_router(settings=offline()) is held
     assert held.classify("Hi there!").category
+
+
+def test_a_router_whose_configuration_changed_is_closed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text("models: {mine: {size_gb: 1, params: 1B}}", encoding="utf-8")
+    monkeypatch.setenv("LLM_ROUTER_FLEET", str(path))
+    monkeypatch.setenv("LLM_ROUTER_ROUTING__STAND_IN", "never")
+    other = weakref.ref(shared_router(settings=offline()))
+    first = weakref.ref(shared_router())
+    os.utime(path, ns=(1, 1))
+    second = weakref.ref(shared_router())
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:8")
+    third = shared_router()
+    gc.collect()
+    assert (first(), second()) == (None, None)
+    assert shared_router() is third and other() is not None
+
+
+def test_a_call_under_way_ends_before_its_router_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_ROUTER_ROUTING__STAND_IN", "never")
+    with FakeOllama(fleet_models(["mistral:7b"])).in_thread() as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        server.fault(Fault.SLOW_TOKENS, model="mistral:7b", path="/api/chat", after=1)
+        router = shared_router()
+        thread = router._thread
+        call = router.submit(router.router.run("What's 2+2?"))
+        del router
+        server.wait_until(lambda s: any(r.path == "/api/chat" for r in s.requests))
+        monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:8")
+        shared_router()
+        gc.collect()
+        assert thread.is_alive() and not call.done()
+        server.release()
+        assert call.result(60).model == "mistral:7b"
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_a_process_that_never_closes_it_ends_without_a_word() -> None:

@@ -1,8 +1,8 @@
 """One Router per configuration for the life of the process, for callers that come and go.
 
 ``DynamicModelFlow()`` and ``run_router`` use it, so that an instance per request costs milliseconds and what
-was learned about hosts is kept. A configuration that is not asked for any more is closed once nobody uses its
-Router, everything else when the interpreter exits.
+was learned about hosts is kept. A Router whose configuration was changed, or is not asked for any more, is
+closed once nobody holds it and its calls are done; everything else is closed when the interpreter exits.
 """
 
 from __future__ import annotations
@@ -31,10 +31,18 @@ class _Key:
     files: tuple[tuple[str, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """What a caller asked for, in its own words: where it leads to another key, something was changed."""
+
+    settings: Settings | None
+    fleet: Fleet | None
+
+
 KEPT = 4
 """So many Routers, the last ones asked for, stay open although nobody holds them."""
 
-_recent: list[SyncRouter] = []
+_recent: list[tuple[_Caller, SyncRouter]] = []
 _known: list[tuple[_Key, weakref.ref[SyncRouter]]] = []
 _lock = threading.Lock()
 
@@ -42,8 +50,9 @@ _lock = threading.Lock()
 def shared_router(*, settings: Settings | None = None, fleet: Fleet | None = None) -> SyncRouter:
     """The process's Router for these settings (None: the user's) and this fleet (None: that of the settings).
 
-    A fleet file that was changed gives a new one. Raises ConfigError.
+    Settings of the user or a fleet file that were changed give a new one. Raises ConfigError.
     """
+    caller = _Caller(settings, fleet)
     settings = settings if settings is not None else assembly.settings_of_the_user()
     key = _Key(os.getpid(), settings, fleet, () if fleet is not None else _stamps(settings.fleet))
     with _lock:
@@ -54,7 +63,8 @@ def shared_router(*, settings: Settings | None = None, fleet: Fleet | None = Non
             router = SyncRouter(fleet=fleet, settings=settings)
             _known[:] = [entry for entry in _known if entry[1]() is not None]
             _known.append((key, weakref.ref(router)))
-        _recent[:] = [router, *(other for other in _recent if other is not router)][:KEPT]
+        others = [(who, kept) for who, kept in _recent if who != caller and kept is not router]
+        _recent[:] = [(caller, router), *others][:KEPT]
         return router
 
 

@@ -32,7 +32,7 @@ class SyncRouter:
 
     Takes what ``Router`` takes, or a ``router`` that is already made. Every method raises what the method of
     the same name of ``Router`` raises, and LLMRouterError once it is closed. Ctrl-C cancels the call that is
-    under way. One that nobody holds any more closes itself.
+    under way. One that nobody holds any more closes itself once its calls are done.
     """
 
     def __init__(self, router: Router | None = None, **arguments: Any) -> None:
@@ -138,15 +138,19 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-async def _shut_down(router: Router) -> None:
-    """Cancels every call, closes the router, and stops the loop once whoever waits for this was told."""
+async def _shut_down(router: Router, *, cancel: bool = True) -> None:
+    """Ends every call, closes the router, and stops the loop once whoever waits for this was told.
+
+    Without ``cancel`` the calls under way go on to their end first: somebody may hold the future of one.
+    """
     loop = asyncio.get_running_loop()
     try:
         calls = asyncio.all_tasks() - {asyncio.current_task()}
-        for call in calls:
-            call.cancel()
+        if cancel:
+            for call in calls:
+                call.cancel()
         if calls:
-            await asyncio.wait(calls, timeout=CANCEL_WAIT_S)
+            await asyncio.wait(calls, timeout=CANCEL_WAIT_S if cancel else None)
         await loop.shutdown_asyncgens()
         await router.close()
     finally:
@@ -155,7 +159,7 @@ async def _shut_down(router: Router) -> None:
 
 def _leave(loop: asyncio.AbstractEventLoop, router: Router) -> None:
     """What ``close`` does, without waiting: the garbage collector may call this from any thread."""
-    loop.call_soon_threadsafe(lambda: loop.create_task(_shut_down(router)))
+    loop.call_soon_threadsafe(lambda: loop.create_task(_shut_down(router, cancel=False)))
 
 
 def _closed_error() -> LLMRouterError:
