@@ -10,7 +10,6 @@ Every front (terminal, CrewAI Flow, Python) goes through ``Router``; it owns no 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -163,7 +162,7 @@ class Router:
             world = await self._world()
         yield Decided(decision)
         if not decision.chain:
-            raise _nothing(decision)
+            raise _nothing(decision, world)
         run = _Run(request, decision, world, begun_s)
         while run.waiting:
             attempt = _Running(run.waiting.pop(0), self._clock_s())
@@ -185,7 +184,7 @@ class Router:
         raise AllAttemptsFailed(
             "no model of the chain gave an answer",
             attempts=run.attempts,
-            hint="look at the hosts with: llm-router doctor",
+            hint=_what_to_do(run.attempts),
         )
 
     async def embed(self, request: RouteRequest | str | Sequence[str]) -> EmbeddingAnswer:
@@ -193,7 +192,7 @@ class Router:
         request = _as_embedding(request)
         decision, world = await self._decided(request)
         if not decision.chain:
-            raise _nothing(decision)
+            raise _nothing(decision, world)
         run = _Run(request, decision, world, self._clock_s())
         while run.waiting:
             candidate = run.waiting.pop(0)
@@ -209,7 +208,9 @@ class Router:
             self._succeeded(candidate)
             attempts = (*run.attempts, self._done(attempt))
             return EmbeddingAnswer(vectors.vectors, decision, candidate.model, candidate.host, attempts)
-        raise AllAttemptsFailed("no embedder gave an answer", attempts=run.attempts)
+        raise AllAttemptsFailed(
+            "no embedder gave an answer", attempts=run.attempts, hint=_what_to_do(run.attempts)
+        )
 
     async def _decided(self, request: RouteRequest, category: str | None = None) -> tuple[Decision, World]:
         """The decision and the world it was made in, which the rest of the request goes on with."""
@@ -290,7 +291,7 @@ class Router:
         candidate = attempt.candidate
         failed = replace(self._done(attempt), error=error)
         run.attempts.append(failed)
-        if isinstance(error, HostUnreachable | ModelNotInstalled):
+        if isinstance(error, HostUnreachable | ModelNotInstalled) or candidate.stand_in:
             self._watch.forget(candidate.host)
         version = next((h.version for h in run.world.hosts if h.name == candidate.host), "")
         self._health.failed(candidate.host, candidate.served_as, error, version=version)
@@ -412,23 +413,35 @@ def _may_be_empty(request: RouteRequest) -> bool:
     return bool(request.options.get("stop")) or limit in (0, 1)
 
 
-def _nothing(decision: Decision) -> NoModelAvailable:
+def _what_to_do(attempts: Sequence[Attempt]) -> str:
+    """The hints of the failures, each once; where there is none, where to look."""
+    hints = dict.fromkeys(a.error.hint for a in attempts if a.error is not None and a.error.hint)
+    return "; or ".join(hints) if hints else "look at the hosts with: llm-router doctor"
+
+
+def _nothing(decision: Decision, world: World) -> NoModelAvailable:
     return NoModelAvailable(
         f"no model here can answer this {decision.category} task",
         why="; ".join(f"{r.model}: {r.why}" for r in decision.rejected) or "the category has no models",
-        hint=_way_out(decision),
+        hint=_way_out(decision, world),
         rejected=decision.rejected,
     )
 
 
-def _way_out(decision: Decision) -> str:
+def _way_out(decision: Decision, world: World) -> str:
+    stand_in = world.fleet.stand_in
+    refused = stand_in is not None and any(
+        r.model == stand_in.name and r.code in ("host_unreachable", "unhealthy") for r in decision.rejected
+    )
+    hints = [host.hint for host in world.embedded_hosts if refused and host.hint]
+    return "; or let the embedded engine answer: ".join([_way_out_for_hosts(decision), *hints])
+
+
+def _way_out_for_hosts(decision: Decision) -> str:
     codes = {rejection.code for rejection in decision.rejected}
     if "not_installed" in codes:
         missing = next(r.model for r in decision.rejected if r.code == "not_installed")
         return f"ollama pull {missing}; or see what is missing with: llm-router doctor"
     if "host_unreachable" in codes:
-        start = "start Ollama, or set OLLAMA_HOST to its address"
-        if importlib.util.find_spec("xllamacpp") is not None:
-            return start
-        return f"{start}; or let the embedded engine answer: pip install 'crewai-llm-router[local]'"
+        return "start Ollama, or set OLLAMA_HOST to its address"
     return "see each model's reason with: llm-router explain"

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import JSON_TASK, LIMIT_S, Finish, Spawn
 
+from llm_router.providers.embedded_weights import available
 from llm_router.testing.fake_ollama import FakeOllama, Fault
 
 HEAVY = ("crewai", "numpy", "aiohttp", "rich", "xllamacpp", "yaml", "msgspec", "asyncio")
@@ -98,6 +100,23 @@ def test_ctrl_c_during_a_load_is_clean_too(fleet_server: FakeOllama, spawn: Spaw
     assert process.returncode == 130
     assert b"Traceback" not in err
     fleet_server.wait_until(lambda server: not server.in_flight)
+
+
+@pytest.mark.skipif("not installed" in available().reason, reason="the embedded engine is not installed")
+def test_ctrl_c_while_the_embedded_model_is_fetched_ends_the_download(spawn: Spawn, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
+        cache = {"LLM_ROUTER_CACHE_DIR": str(tmp_path), "PIP_NO_CACHE_DIR": "1", "PIP_NO_INDEX": "0"}
+        process = spawn("ask", "hello", env=cache | {"OLLAMA_HOST": "127.0.0.1:9", "PIP_INDEX_URL": index})
+        connection, _ = silent.accept()  # pip is asking, and nobody will ever answer
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=LIMIT_S)
+        with connection:
+            while connection.recv(4096):
+                pass
+    assert process.returncode == 130
+    assert err.endswith(b"cancelled\n") and b"Traceback" not in err
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 def test_sigterm_cancels_the_generation(fleet_server: FakeOllama, spawn: Spawn) -> None:

@@ -98,7 +98,8 @@ async def test_a_file_that_is_no_model_is_an_error_that_names_it(tmp_path: Path)
     with pytest.raises(RunnerFailed) as caught:
         await answer(provider)
     assert str(file) in str(caught.value.hint)
-    assert not (await provider.snapshot()).reachable
+    snapshot = await provider.snapshot()
+    assert snapshot.unhealthy.keys() == {MODEL} and snapshot.hint == caught.value.hint
     await provider.close()
 
 

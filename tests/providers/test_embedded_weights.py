@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import threading
 import venv
 import zipfile
 from pathlib import Path
@@ -84,6 +87,52 @@ def test_a_file_in_an_installed_package_is_found_without_importing_it(
 def test_the_engine_is_available_where_pip_could_fetch_the_file(cache: Path) -> None:
     assert weights.available()
     assert weights.file_if_present() is None
+
+
+def test_a_cache_that_cannot_be_written_is_known_before_anything_is_tried(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(weights.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    found = weights.available()
+    assert not found and "cannot be written" in found.reason and str(tmp_path / "file") in found.reason
+    assert weights.CACHE_VARIABLE in found.hint
+
+
+def test_a_full_disk_is_known_before_anything_is_tried(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=1_000_000))
+    found = weights.available()
+    assert not found and "1 MB are free" in found.reason and "another disk" in found.hint
+    sparse(cache / "models" / weights.FILE_NAME)
+    assert weights.available()
+
+
+def test_a_download_that_is_stopped_ends_at_once_and_leaves_nothing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, ended = threading.Event(), threading.Event()
+    raised: list[Exception] = []
+
+    def fetch() -> None:
+        try:
+            weights.ensure(stop=stop)
+        except ModelNotInstalled as error:
+            raised.append(error)
+        ended.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.delenv("PIP_NO_INDEX")
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/simple")
+        threading.Thread(target=fetch, daemon=True).start()
+        connection, _ = silent.accept()  # pip is asking, and nobody will ever answer
+        with connection:
+            stop.set()
+            assert ended.wait(20)
+            while connection.recv(4096):  # what it had asked; then the line ends, for pip has ended
+                pass
+    assert "stopped" in str(raised[0])
+    assert left_behind(cache) == []
 
 
 def test_without_a_network_the_error_says_so_and_nothing_is_left_behind(

@@ -56,6 +56,8 @@ class ResidentModel:
 class HostSnapshot:
     """One host. ``usable_memory_gb`` is None where nobody said; ``problem`` says why it is not reachable.
 
+    ``hint`` says what a person can do about a host that cannot answer, where that is known.
+
     ``unusable`` holds models that this host was seen to be unable to load, with its reason, and
     ``unhealthy`` models that failed repeatedly a moment ago, with how often.
     """
@@ -66,6 +68,7 @@ class HostSnapshot:
     reachable: bool
     version: str = ""
     problem: str = ""
+    hint: str = ""
     installed: Mapping[str, InstalledModel] = field(default_factory=dict)
     resident: Mapping[str, ResidentModel] = field(default_factory=dict)
     usable_memory_gb: float | None = None
@@ -97,9 +100,12 @@ class HostSnapshot:
         return self._resident_by_name.get(canonical(self.served_as(model)))
 
     def with_health(self, unusable: Mapping[str, str], unhealthy: Mapping[str, str]) -> HostSnapshot:
-        return replace(self, unusable=unusable, unhealthy=unhealthy)
+        """With what was learned of its models meanwhile, beside what the host itself told."""
+        return replace(
+            self, unusable={**self.unusable, **unusable}, unhealthy={**self.unhealthy, **unhealthy}
+        )
 
 
-def unreachable(name: str, kind: HostKind, url: str, problem: str) -> HostSnapshot:
+def unreachable(name: str, kind: HostKind, url: str, problem: str, hint: str = "") -> HostSnapshot:
     """The snapshot of a host that did not answer."""
-    return HostSnapshot(name=name, kind=kind, url=url, reachable=False, problem=problem)
+    return HostSnapshot(name=name, kind=kind, url=url, reachable=False, problem=problem, hint=hint)

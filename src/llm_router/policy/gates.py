@@ -235,6 +235,8 @@ def _reachable(case: Standing) -> _No | None:
     host = case.host
     if host is None or host.reachable:
         return None
+    if host.kind == "embedded":
+        return "host_unreachable", f"the embedded engine cannot answer: {host.problem}"
     return "host_unreachable", f"no answer from {host.name} at {host.url}: {host.problem}"
 
 

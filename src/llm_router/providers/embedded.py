@@ -25,11 +25,11 @@ from llm_router.errors import (
     RunnerFailed,
 )
 from llm_router.hosts.snapshot import HostKind, HostSnapshot, InstalledModel, ResidentModel, unreachable
-from llm_router.names import same_model
+from llm_router.names import canonical, same_model
 from llm_router.providers import embedded_weights
 from llm_router.providers.base import ChatCall, EmbedCall, Timeouts
 from llm_router.providers.embedded_process import EngineProcess, Order, engine_folder, start
-from llm_router.providers.embedded_weights import Progress
+from llm_router.providers.embedded_weights import Availability, Progress
 from llm_router.providers.openai_compat import OpenAICompatProvider
 
 START_LIMIT_S = 60.0
@@ -85,12 +85,15 @@ class EmbeddedProvider:
         self._timeouts = timeouts or Timeouts()
         self._running: _Running | None = None
         self._starting = threading.Lock()
-        self._problem: tuple[str, float] = ("", 0.0)
+        self._stops: set[threading.Event] = set()
+        self._problem: tuple[Availability, float] = (Availability(), 0.0)
 
     async def snapshot(self) -> HostSnapshot:
-        problem = self._why_not()
-        if problem:
-            return unreachable(self.name, self.kind, self.url, problem)
+        lacking = self._lacking()
+        if not lacking:
+            problem = f"{lacking.reason}: {lacking.hint}" if lacking.hint else lacking.reason
+            return unreachable(self.name, self.kind, self.url, problem, lacking.hint)
+        failed = self._failed_lately()
         running = self._running is not None and self._running.engine.alive
         model = self._model()
         memory_bytes = model.size_bytes + round(KV_KIB_PER_TOKEN * 1024 * self._num_ctx)
@@ -103,6 +106,8 @@ class EmbeddedProvider:
             version=importlib.metadata.version("xllamacpp"),
             installed={self.model_name: model},
             resident={self.model_name: resident} if running else {},
+            unhealthy={canonical(self.model_name): failed.reason} if failed.reason else {},
+            hint=failed.hint,
             taken_at_s=time.time(),
         )
 
@@ -129,6 +134,8 @@ class EmbeddedProvider:
         )
 
     async def close(self) -> None:
+        for stop in self._stops:
+            stop.set()
         try:
             running = await asyncio.to_thread(self._stopped)
         except RuntimeError:  # the interpreter is ending and starts no more threads
@@ -136,14 +143,18 @@ class EmbeddedProvider:
         if running is not None:
             await running.provider.close()
 
-    def _why_not(self) -> str:
+    def _lacking(self) -> Availability:
+        """What it would take to start that is not there; nothing where it runs."""
+        if self._running is not None and self._running.engine.alive:
+            return Availability()
+        if self._weights is None:
+            return embedded_weights.available()
+        return Availability("" if self._weights.is_file() else f"there is no model file {self._weights}")
+
+    def _failed_lately(self) -> Availability:
+        """Why it could not be started a moment ago; empty where it could, or was not tried."""
         problem, until_s = self._problem
-        if problem and time.monotonic() < until_s:
-            return problem
-        if self._weights is not None and not self._weights.is_file():
-            return f"there is no model file {self._weights}"
-        available = embedded_weights.available()
-        return "" if available else f"{available.reason}: {available.hint}"
+        return problem if time.monotonic() < until_s else Availability()
 
     def _model(self) -> InstalledModel:
         own = self._weights is not None
@@ -181,25 +192,38 @@ class EmbeddedProvider:
             )
 
     async def _started(self) -> _Running:
-        """Many first requests at once start one engine; on a thread, for it may download and must wait."""
+        """Many first requests at once start one engine; on a thread, for it may download and must wait.
+
+        A caller who is cancelled stops the download, and its thread ends. Others who wait begin anew.
+        """
         running = self._running
         if running is not None and running.engine.alive:
             return running
-        started = await asyncio.to_thread(self._start)
+        stop = threading.Event()
+        self._stops.add(stop)
+        try:
+            started = await asyncio.to_thread(self._start, stop)
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+        finally:
+            self._stops.discard(stop)
         if running is not None and running is not started:
             await running.provider.close()
         return started
 
-    def _start(self) -> _Running:
+    def _start(self, stop: threading.Event) -> _Running:
         with self._starting:
             if self._running is not None and self._running.engine.alive:
                 return self._running
             try:
                 engine_folder()
-                weights = self._weights or embedded_weights.ensure(self._progress)
+                weights = self._weights or embedded_weights.ensure(self._progress, stop=stop)
                 engine = start(self._order(weights), START_LIMIT_S)
             except LLMRouterError as error:
-                self._problem = (error.why or error.what, time.monotonic() + _PROBLEM_KEPT_S)
+                if not stop.is_set():
+                    failed = Availability(error.why or error.what, error.hint or "")
+                    self._problem = (failed, time.monotonic() + _PROBLEM_KEPT_S)
                 raise
             provider = OpenAICompatProvider(
                 self.name, engine.url, timeouts=self._timeouts, api_key=engine.key

