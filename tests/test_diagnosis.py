@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from tests.support.worlds import GB, embedded, host, host_down, whole_fleet, world
 
+from llm_router.classify.settings import ClassifySettings, MissionControlSettings
 from llm_router.config import Configuration, Settings
 from llm_router.diagnosis import Finding, Surroundings, diagnose
 from llm_router.diagnosis.classifier import Classifier
@@ -351,6 +352,17 @@ def test_mission_control_is_resident_installed_missing_or_off() -> None:
     )
     off = Surroundings(Configuration(msgspec.structs.replace(settings, classify=classify), {}))
     assert "switched off" in one(found(host("llama3.2:1b"), seen=off), "mission_control").text
+
+
+def test_mission_control_is_the_model_that_the_settings_name() -> None:
+    for name in ("phi4", "my-own:1b"):
+        seen = Surroundings(
+            Configuration(
+                Settings(classify=ClassifySettings(mission_control=MissionControlSettings(model=name))), {}
+            )
+        )
+        assert f"{name} is installed" in one(found(host(name), seen=seen), "mission_control").text
+        assert one(found(host("llama3.2:1b"), seen=seen), "mission_control").fix == f"ollama pull {name}"
 
 
 def test_settings_that_cannot_be_used_are_problems_with_their_place() -> None:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from llm_router.classify.base import Stage
 from llm_router.classify.cascade import Cascade
 from llm_router.classify.embedded import EncoderStage
 from llm_router.classify.mission_control import MissionControl, Target
+from llm_router.classify.mission_prompt import Prompt, load_prompt
 from llm_router.classify.rules import Rules
 from llm_router.config import HostSettings, Settings, load_configuration
-from llm_router.errors import ConfigError, nearest
+from llm_router.errors import ConfigError, UnknownModel, nearest
 from llm_router.fleet import Fleet, load_fleet
+from llm_router.hosts.snapshot import HostSnapshot
 from llm_router.hosts.watch import HostWatch
+from llm_router.names import is_cloud, same_model
+from llm_router.policy import World, gates
+from llm_router.policy.decide import case_for, model_facts
+from llm_router.policy.gates import Case
 from llm_router.providers.base import Provider
+from llm_router.request import RouteRequest
 
 
 def settings_of_the_user() -> Settings:
@@ -84,28 +91,77 @@ def _provider(host: HostSettings, settings: Settings) -> Provider:
     )
 
 
+def prompt_of(settings: Settings) -> Prompt | None:
+    """Mission Control's own prompt file, where the user named one. Raises ConfigError with file and line."""
+    named = settings.classify.mission_control.prompt
+    return load_prompt(Path(named).expanduser()) if named else None
+
+
 def cascade_of(settings: Settings, fleet: Fleet, watch: HostWatch, clock_s: Callable[[], float]) -> Cascade:
+    """The stages of classification. Raises ConfigError where Mission Control's settings cannot be used."""
     stages: list[Stage] = [Rules(fleet), EncoderStage(fleet)]
     mission_control = settings.classify.mission_control
-    if mission_control.enabled and fleet.router is not None:
-        stages.append(MissionControl(fleet, _locator(fleet, watch), mission_control, clock_s))
+    model = mission_control.model or fleet.router
+    if mission_control.enabled and model is not None:
+        _refuse_cloud_router(model, settings)
+        locate = _locator(model, settings, fleet, watch)
+        stages.append(MissionControl(fleet, locate, mission_control, clock_s, prompt=prompt_of(settings)))
     return Cascade(fleet, stages, sure_from=settings.classify.ask_below, clock_s=clock_s)
 
 
-def _locator(fleet: Fleet, watch: HostWatch) -> Callable[[], Awaitable[Target | None]]:
-    """Finds the host that has Mission Control, a resident one first."""
+def _refuse_cloud_router(model: str, settings: Settings) -> None:
+    if is_cloud(model) and not settings.policy.allow_cloud:
+        raise ConfigError(
+            f"classify.mission_control.model names {model}",
+            why="it would be asked on the internet, about every task that is unclear",
+            hint="name a local model, or set policy.allow_cloud",
+        )
 
-    async def locate() -> Target | None:
-        name = fleet.router
-        if name is None:
-            return None
+
+def _locator(
+    model: str, settings: Settings, fleet: Fleet, watch: HostWatch
+) -> Callable[[], Awaitable[Sequence[Target]]]:
+    """Finds the hosts that have Mission Control, those where it is resident first.
+
+    The gates are those of a model that answers, and so is the context: asked with any other, the same model
+    would be loaded anew each time it changes its role. The embedded model, too weak to judge, is asked only
+    where the user named it.
+    """
+    least = RouteRequest.from_text("a short task")
+    tag = fleet.find(model) or model
+    if fleet.stand_in is not None and same_model(tag, fleet.stand_in.name):
+        tag = fleet.stand_in.name
+
+    async def locate() -> Sequence[Target]:
+        world = World(fleet, await watch.snapshots(), settings.policy)
+        named = settings.classify.mission_control.model is not None
+        hosts = world.hosts if named else world.fleet_hosts
         found = []
-        for host in await watch.snapshots():
-            if host.kind == "embedded" or not host.reachable or host.find_installed(name) is None:
+        for host in hosts:
+            if host.find_installed(tag) is None:
                 continue
-            resident = host.find_resident(name) is not None
-            num_ctx = fleet.models[name].planned_num_ctx if host.kind == "ollama" else None
-            found.append(Target(watch.provider(host.name), host.served_as(name), num_ctx, resident))
-        return max(found, key=lambda target: target.resident, default=None)
+            try:
+                case = case_for(tag, least, None, world, host)
+            except UnknownModel:
+                continue
+            if gates.first_rejection(case) is None:
+                found.append(_target(tag, case, host, world, watch.provider(host.name)))
+        return sorted(found, key=lambda target: not target.resident)
 
     return locate
+
+
+def _target(tag: str, case: Case, host: HostSnapshot, world: World, provider: Provider) -> Target:
+    resident = host.find_resident(tag)
+    model = model_facts(tag, world)
+    think: bool | str = "low" if model.quirks.thinks_always else False
+    return Target(
+        provider=provider,
+        model=host.served_as(tag),
+        num_ctx=case.num_ctx if host.kind == "ollama" else None,
+        resident=resident is not None and resident.context_length in (None, 0, case.num_ctx),
+        context_tokens=case.num_ctx,
+        tokenizer=model.tokenizer,
+        think=think if "thinking" in case.capabilities else None,
+        quirks=model.quirks,
+    )

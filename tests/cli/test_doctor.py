@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from llm_router.classify.mission_prompt import PACKAGED
 from llm_router.cli.app import app
 from llm_router.config import user_directory
 from llm_router.testing.fake_ollama import FLEET_NAMES, FakeOllama, Fault, fleet_models
@@ -140,3 +142,26 @@ def test_a_model_loaded_by_another_program_with_another_context_is_told(
     urllib.request.urlopen(f"{server.url}/api/generate", data=body.encode(), timeout=10).close()
     (finding,) = told(command("doctor", "--json"))["context_mismatch"]
     assert ("2,048" in finding["text"], "8,192" in finding["text"]) == (True, True)
+
+
+def test_a_prompt_of_the_users_is_listed_and_a_broken_one_is_a_problem_with_its_line(
+    server: FakeOllama, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = resources.files("llm_router.data").joinpath(PACKAGED).read_text(encoding="utf-8")
+    own = tmp_path / "own.yaml"
+    own.write_text(shipped, encoding="utf-8")
+    monkeypatch.setenv("LLM_ROUTER_CLASSIFY__MISSION_CONTROL__PROMPT", str(own))
+    result = command("doctor", "--json")
+    assert result.exit_code == 0
+    assert (
+        "Mission Control's prompt"
+        in next(f for f in told(result)["file"] if f["subject"] == str(own))["text"]
+    )
+    shown = command("config", "show", "--json").stdout
+    assert str(own) in shown
+    own.write_text(shipped.replace("{conversation}\n\n", "\n\n"), encoding="utf-8")
+    result = command("doctor", "--json")
+    assert result.exit_code == 1
+    assert f"{own}:" in told(result)["bad_settings"][0]["text"]
+    assert "{conversation}" in told(result)["bad_settings"][0]["text"]
+    assert command("route", "hello").exit_code == 2

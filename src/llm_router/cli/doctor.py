@@ -84,7 +84,7 @@ async def _seen(options: Options) -> tuple[World, Surroundings]:
             await provider.close()
     surroundings = Surroundings(
         configuration=configuration,
-        errors=(*errors, *fleet_errors),
+        errors=(*errors, *fleet_errors, *_prompt_errors(configuration)),
         files=_files(options, configuration),
         parts={part: importlib.util.find_spec(module) is not None for part, module in _PARTS.items()},
         variables={name: value for name, value in os.environ.items() if name.startswith("OLLAMA_")},
@@ -137,6 +137,16 @@ def _usable_fleet(configuration: Configuration) -> tuple[Fleet, list[ConfigError
         return load_fleet(), [error]
 
 
+def _prompt_errors(configuration: Configuration) -> list[ConfigError]:
+    from llm_router.assembly import prompt_of
+
+    try:
+        prompt_of(configuration.settings)
+    except ConfigError as error:
+        return [error]
+    return []
+
+
 def _files(options: Options, configuration: Configuration) -> dict[str, str]:
     from llm_router.config import user_directory
 
@@ -148,6 +158,9 @@ def _files(options: Options, configuration: Configuration) -> dict[str, str]:
     origin = configuration.origins.get("fleet", "")
     for path in configuration.settings.fleet:
         files[path] = f"fleet file ({origin})" if origin else "fleet file"
+    prompt = configuration.settings.classify.mission_control.prompt
+    if prompt and Path(prompt).expanduser().is_file():
+        files[prompt] = "Mission Control's prompt"
     return files
 
 

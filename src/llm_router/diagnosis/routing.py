@@ -79,8 +79,9 @@ def _languages(world: World) -> Iterator[Finding]:
 
 
 def _mission_control(world: World, seen: Surroundings) -> Iterator[Finding]:
-    code, name = "mission_control", world.fleet.router
-    if name is None or not seen.configuration.settings.classify.mission_control.enabled:
+    code, settings = "mission_control", seen.configuration.settings.classify.mission_control
+    name = settings.model or world.fleet.router
+    if name is None or not settings.enabled:
         why = "the fleet names none" if name is None else "it is switched off"
         text = f"no Mission Control ({why}): the built-in classifier decides alone"
         yield Finding(_GROUP, code, "info", text)
@@ -92,12 +93,13 @@ def _mission_control(world: World, seen: Surroundings) -> Iterator[Finding]:
         text = f"Mission Control {name} is installed and not resident: the first unsure task loads it"
         yield Finding(_GROUP, code, "ok", text, "", name)
     elif reachable(world):
+        known = world.fleet.find(name)
         yield Finding(
             _GROUP,
             code,
             "info",
             f"Mission Control {name} is not installed: the built-in classifier decides alone",
-            f"ollama pull {world.fleet.models[name].pull or name}",
+            f"ollama pull {(world.fleet.models[known].pull if known else None) or name}",
             name,
         )
 

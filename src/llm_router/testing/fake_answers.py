@@ -35,12 +35,28 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer. `thinking` only reaches the client when the model can think and was not told not to."""
+class Token:
+    """One generated token, how probable it was, and how probable others were in its place, as logprobs.
 
-    content: str
+    None where the server does not tell, as older ones do not.
+    """
+
+    text: str
+    logprob: float | None
+    others: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer. `thinking` only reaches the client when the model can think and was not told not to.
+
+    With `tokens` they are the text, in place of `content`, and a chunk each.
+    """
+
+    content: str = ""
     thinking: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    tokens: tuple[Token, ...] = ()
 
 
 Reply = Callable[[dict[str, Any]], "Answer | str | None"]
@@ -53,6 +69,7 @@ class Piece:
 
     content: str = ""
     thinking: str = ""
+    token: Token | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +150,10 @@ def generate(
     # gpt-oss takes a level of reasoning, and cannot be told to do without.
     thinks = model.can("thinking") and (call.think is not False or model.architecture == "gptoss")
     pieces = [Piece(thinking=text) for text in _PIECE.findall(answer.thinking)] if thinks else []
-    pieces += [Piece(content=text) for text in _PIECE.findall(_until_stop(answer.content, call.options))]
+    content = _until_stop(answer.content, call.options)
+    pieces += [Piece(token.text, token=token) for token in answer.tokens] or [
+        Piece(text) for text in _PIECE.findall(content)
+    ]
     limit = call.options.get("num_predict", -1)
     cut = isinstance(limit, (int, float)) and 0 <= limit < len(pieces)
     return Generation(
@@ -283,16 +303,22 @@ def _referenced(root: Any, reference: str) -> Any:
     return found
 
 
-def logprobs_of(token: str, top: int) -> list[dict[str, Any]]:
+def logprobs_of(piece: Piece, top: int) -> list[dict[str, Any]]:
     """The `logprobs` field of a chunk that holds one token."""
-    body: dict[str, Any] = {"token": token, "logprob": -0.25, "bytes": list(token.encode())}
+    text = piece.content or piece.thinking
+    others = {f" alternative{n}": -0.25 - n for n in range(1, top)}
+    token = piece.token or Token(text, -0.25, others)
+    if token.logprob is None:
+        return []
+    body = _logprob(text, token.logprob)
     if top:
-        others = [token, *(f" alternative{n}" for n in range(1, top))]
-        body["top_logprobs"] = [
-            {"token": other, "logprob": -0.25 - n, "bytes": list(other.encode())}
-            for n, other in enumerate(others)
-        ]
+        listed = sorted({text: token.logprob, **token.others}.items(), key=lambda item: -item[1])
+        body["top_logprobs"] = [_logprob(*item) for item in listed[:top]]
     return [body]
+
+
+def _logprob(text: str, logprob: float) -> dict[str, Any]:
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
 
 
 def embedding_of(text: str, dimensions: int) -> list[float]:

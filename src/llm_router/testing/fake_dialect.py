@@ -108,9 +108,8 @@ class NativeDialect:
     def _logprobs(self, pieces: tuple[Piece, ...]) -> dict[str, Any]:
         if not self._call.logprobs:
             return {}
-        tokens = [piece.content or piece.thinking for piece in pieces]
         return {
-            "logprobs": [item for token in tokens for item in logprobs_of(token, self._call.top_logprobs)]
+            "logprobs": [item for piece in pieces for item in logprobs_of(piece, self._call.top_logprobs)]
         }
 
     def _context(self, generation: Generation) -> dict[str, Any]:

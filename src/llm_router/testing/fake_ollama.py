@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from llm_router.testing.fake_answers import Answer, Reply, ToolCall
+from llm_router.testing.fake_answers import Answer, Reply, Token, ToolCall
 from llm_router.testing.fake_faults import HTML_PAGE, Fault, FaultScript, ScriptedFault
 from llm_router.testing.fake_inference import Backend
 from llm_router.testing.fake_models import (
@@ -48,6 +48,7 @@ __all__ = [
     "LoadEvent",
     "Pace",
     "RecordedRequest",
+    "Token",
     "ToolCall",
     "fleet_models",
 ]

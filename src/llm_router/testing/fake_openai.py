@@ -129,8 +129,7 @@ class OpenAiDialect:
     def _logprobs(self, pieces: tuple[Piece, ...]) -> dict[str, Any]:
         if not self._call.logprobs:
             return {}
-        tokens = [piece.content or piece.thinking for piece in pieces]
-        items = [item for token in tokens for item in logprobs_of(token, self._call.top_logprobs)]
+        items = [item for piece in pieces for item in logprobs_of(piece, self._call.top_logprobs)]
         return {"logprobs": {"content": items}}
 
 
