@@ -72,8 +72,12 @@ def test_an_address_that_is_none_is_refused_with_a_hint(text: str) -> None:
         ("policy:\n  prefer: owner\n  time_wieght: 1\n", 3, "did you mean 'time_weight'?"),
         ("policy:\n  time_weight: -1\n", 2, None),
         ("policy:\n  prefer: fastest\n", 2, None),
-        ("policy:\n  time_weight: quick\n", 2, None),
-        ("hosts:\n  - url: http://a:1\n    kind: vllm\n", 3, None),
+        (
+            "policy:\n  time_weight: quick\n",
+            2,
+            "write a number >= 0 and <= 5 (what slowness costs, against quality 0 to 1)",
+        ),
+        ("hosts:\n  - url: http://a:1\n    kind: vllm\n", 3, "known: ollama, openai"),
         ("policy: [\n", 2, None),
         ("- a\n- b\n", 1, None),
     ],
@@ -101,6 +105,76 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(ConfigError) as caught:
         load(LLM_ROUTER_POLICY__PREFFER="score")
     assert caught.value.hint == "did you mean 'LLM_ROUTER_POLICY__PREFER'?"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "why", "hint"),
+    [
+        ("LLM_ROUTER_POLICY__TIME_WEIGHT", "heavy", "expected number, got text", "write a number >= 0"),
+        ("LLM_ROUTER_POLICY__TIME_WEIGHT", "-3", "expected number >= 0, got -3", "write a number >= 0"),
+        ("LLM_ROUTER_POLICY__PREFER", "scor", "unknown word 'scor'", "did you mean 'score'?"),
+        (
+            "LLM_ROUTER_POLICY__COMMERCIAL_ONLY",
+            "ja",
+            "expected true or false, got text",
+            "write true or false",
+        ),
+        (
+            "LLM_ROUTER_HOSTS",
+            "7",
+            "expected list, got whole number",
+            "write a list, each entry with its keys: url",
+        ),
+        ("LLM_ROUTER_POLICY__PREFER", "[", "did not find expected node content", "check indentation"),
+    ],
+)
+def test_a_wrong_variable_is_named_with_what_to_write(variable: str, value: str, why: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(None, **{variable: value})
+    assert variable in caught.value.what
+    assert caught.value.why is not None and why in caught.value.why
+    assert (caught.value.hint or "").startswith(hint)
+
+
+def test_a_variable_like_no_other_is_sent_to_the_list() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(LLM_ROUTER_FOO="7")
+    assert caught.value.hint == "list the settings with: llm-router config show"
+
+
+def test_a_variable_set_to_nothing_is_not_set() -> None:
+    assert load(LLM_ROUTER_POLICY__PREFER="", LLM_ROUTER_ROUTING__REST_S=" ").origins == {}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "what", "hint"),
+    [
+        (
+            "[{url: 'ftp://a'}]",
+            "cannot use 'ftp://a' as the address of Ollama",
+            "give it as http://HOST:11434",
+        ),
+        (
+            "[{url: a, kind: openai}]",
+            "cannot use 'a' as the address of a host",
+            "give it as http://HOST:PORT",
+        ),
+        ("[{url: 'http://', kind: openai}]", "cannot use 'http://' as", "give it as http://HOST:PORT"),
+        ("[{url: 'http://a b', kind: openai}]", "cannot use 'http://a b' as", "give it as http://HOST:PORT"),
+        ("[{url: 'http://a:x', kind: openai}]", "cannot use 'http://a:x' as", "give it as http://HOST:PORT"),
+        ("[{url: 'http://me:secret@:1', kind: openai}]", "'http://***@:1'", "give it as http://HOST:PORT"),
+        ("[{url: a, name: embedded}]", "a host is called embedded", "give it another name:"),
+        ("[{url: a}, {url: b}]", "hosts need different names", "give each a name:"),
+    ],
+)
+def test_a_host_that_makes_no_sense_is_told_with_its_place(
+    tmp_path: Path, hosts: str, what: str, hint: str
+) -> None:
+    path = written(tmp_path, f"routing: {{}}\nhosts: {hosts}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}:2: ") and what in caught.value.what
+    assert (caught.value.hint or "").startswith(hint)
 
 
 def test_variables_of_tests_and_caches_are_left_alone() -> None:

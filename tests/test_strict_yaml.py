@@ -17,7 +17,7 @@ from llm_router.strict_yaml import Document, convert, parse, read
 
 
 class Wheel(msgspec.Struct, frozen=True, kw_only=True):
-    size: Annotated[int, msgspec.Meta(ge=10)]
+    size: Annotated[int, msgspec.Meta(ge=10, description="inches across")]
     colour: Literal["black", "silver"] = "black"
 
 
@@ -28,6 +28,10 @@ class Bike(msgspec.Struct, frozen=True, kw_only=True):
     spare: Wheel | None = None
     by_place: dict[str, Wheel] = {}
     tags: tuple[Literal["city", "road"], ...] = ()
+    weight_kg: Annotated[
+        Annotated[float, msgspec.Meta(gt=0, le=50)] | None,
+        msgspec.Meta(description="all included"),
+    ] = None
 
 
 def refused(text: str) -> ConfigError:
@@ -175,10 +179,47 @@ def test_unknown_keys_are_found_inside_structs_lists_and_mappings(text: str, lin
             "bike.yaml:2: electric: expected true or false, got text",
             "write true or false",
         ),
-        ("name: a\nwheels:\n  - size: 5\n", "bike.yaml:3: wheels.0.size: expected whole number >= 10", None),
-        ("name: a\nwheels: round\n", "bike.yaml:2: wheels: expected list, got text", None),
-        ("name: a\nspare: [1]\n", "bike.yaml:2: spare: expected mapping or nothing, got list", None),
-        ("electric: true\n", "bike.yaml:1: the key 'name' is missing", None),
+        (
+            "name: a\nwheels:\n  - size: 5\n",
+            "bike.yaml:3: wheels.0.size: expected whole number >= 10, got 5",
+            "write a whole number >= 10 (inches across)",
+        ),
+        (
+            "name: a\nwheels: round\n",
+            "bike.yaml:2: wheels: expected list, got text",
+            "write a list, each entry with its keys: size, colour",
+        ),
+        (
+            "name: a\nspare: [1]\n",
+            "bike.yaml:2: spare: expected mapping or nothing, got list",
+            "write a mapping with its keys: size, colour",
+        ),
+        ("electric: true\n", "bike.yaml:1: the key 'name' is missing", "add name: a text"),
+        (
+            "name: a\nspare: {colour: black}\n",
+            "bike.yaml:2: spare: the key 'size' is missing",
+            "add size: a whole number >= 10 (inches across)",
+        ),
+        (
+            "name: a\ntags: city\n",
+            "bike.yaml:2: tags: expected list, got text",
+            "write a list of some of: city, road",
+        ),
+        (
+            "name: a\nby_place: [1]\n",
+            "bike.yaml:2: by_place: expected mapping, got list",
+            "write one entry per line: name, colon, value",
+        ),
+        (
+            "name: a\nweight_kg: heavy\n",
+            "bike.yaml:2: weight_kg: expected number or nothing, got text",
+            "write a number > 0 and <= 50 (all included)",
+        ),
+        (
+            "name: a\nweight_kg: 1e400\n",
+            "bike.yaml:2: weight_kg: expected number <= 50, got inf",
+            "write a number > 0 and <= 50 (all included)",
+        ),
         (
             "name: a\nspare:\n  size: 20\n  colour: silber\n",
             "bike.yaml:4: spare.colour: unknown word 'silber'",
@@ -196,7 +237,7 @@ def test_unknown_keys_are_found_inside_structs_lists_and_mappings(text: str, lin
         ),
     ],
 )
-def test_a_wrong_value_is_one_line_with_file_line_and_key(text: str, message: str, hint: str | None) -> None:
+def test_a_wrong_value_is_one_line_with_file_line_and_key(text: str, message: str, hint: str) -> None:
     error = refused(text)
     assert str(error) == message
     assert error.hint == hint
@@ -256,5 +297,6 @@ def test_any_text_either_parses_or_raises_one_line(text: str) -> None:
     except ConfigError as error:
         assert str(error).startswith("any.yaml")
         assert "\n" not in str(error)
+        assert error.why and error.hint
     else:
         assert document.lines.get(()) is not None or document.values == {}

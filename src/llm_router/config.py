@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +21,7 @@ from msgspec import Meta
 from llm_router import strict_yaml
 from llm_router.classify.settings import ClassifySettings
 from llm_router.errors import ConfigError
+from llm_router.mismatch import mismatch
 from llm_router.names import is_cloud
 from llm_router.policy.settings import PolicySettings
 from llm_router.providers.address import ollama_url
@@ -136,7 +138,7 @@ def load_configuration(
     for name, value in (flags or {}).items():
         _put(values, name, value, origins, "flag")
     _user_fleet(values, origins)
-    return Configuration(_settings(values), origins)
+    return Configuration(_settings(values, origins), origins)
 
 
 def _file(environ: Mapping[str, str], path: Path | None) -> Document | None:
@@ -149,7 +151,11 @@ def _file(environ: Mapping[str, str], path: Path | None) -> Document | None:
             return None
         document = strict_yaml.read(usual)
     if not isinstance(document.values, dict):
-        raise document.error("a settings file is a mapping", hint="begin with a section such as hosts:")
+        raise document.error(
+            "a settings file is a mapping",
+            why="found a list or a text",
+            hint="begin with a section such as hosts:",
+        )
     return document
 
 
@@ -174,37 +180,80 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, object,
             continue
         name = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
         if name not in names:
-            known = {(ENV_PREFIX + n.replace(".", "__")).lower(): n for n in names}
-            meant = difflib.get_close_matches(variable.lower(), known, n=1)
             raise ConfigError(
                 f"unknown environment variable {variable}",
-                hint=f"did you mean {meant[0].upper()!r}?" if meant else "see docs/reference/config.md",
+                why="no setting has that name",
+                hint=_meant_variable(name, names) or "list the settings with: llm-router config show",
             )
+        if not text.strip():
+            continue  # as with OLLAMA_HOST: set to nothing is not set
         value = strict_yaml.parse(text, f"environment variable {variable}").values
         yield name, value, f"environment: {variable}"
 
 
-def _settings(values: dict[str, Any]) -> Settings:
+def _meant_variable(name: str, names: Iterable[str]) -> str | None:
+    match = difflib.get_close_matches(name, list(names), n=1)
+    return f"did you mean {(ENV_PREFIX + match[0].replace('.', '__')).upper()!r}?" if match else None
+
+
+def _settings(values: dict[str, Any], origins: Mapping[str, str]) -> Settings:
     try:
         settings = msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
-        message, _, where = str(error).partition(" - at `$.")
-        name = where.rstrip("`")
-        raise ConfigError(
-            f"setting {name}" if name else "the settings", why=message.replace("`", "'")
-        ) from error
+        found = mismatch(error, Settings, values)
+        name = ".".join(map(str, found.steps))
+        origin = origins.get(name)
+        what = f"setting {name}" if name else "the settings"
+        raise ConfigError(f"{what} ({origin})" if origin else what, why=found.why, hint=found.hint) from error
+    try:
+        return msgspec.structs.replace(settings, hosts=_checked_hosts(settings))
+    except ConfigError as error:
+        origin = origins.get("hosts")
+        what = f"{origin}: {error.what}" if origin else error.what
+        raise ConfigError(what, why=error.why, hint=error.hint) from error
+
+
+def _checked_hosts(settings: Settings) -> tuple[HostSettings, ...]:
     hosts = []
     for host in settings.hosts:
-        url = ollama_url(host.url) if host.kind == "ollama" else host.url.rstrip("/")
+        url = ollama_url(host.url) if host.kind == "ollama" else _server_url(host)
         hosts.append(msgspec.structs.replace(host, url=url, name=host.name or host.kind))
-    names = [host.name for host in hosts]
-    if len(set(names)) < len(names) or "embedded" in names:
+    _check_names([host.name for host in hosts])
+    for host in () if settings.policy.allow_cloud else hosts:
+        _refuse_cloud_names(host)
+    return tuple(hosts)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if "embedded" in names:
+        raise ConfigError(
+            "a host is called embedded",
+            why="that is the embedded engine's name",
+            hint="give it another name:",
+        )
+    if len(set(names)) < len(names):
         raise ConfigError(
             "hosts need different names", why=f"they are called {', '.join(names)}", hint="give each a name:"
         )
-    for host in () if settings.policy.allow_cloud else hosts:
-        _refuse_cloud_names(host)
-    return msgspec.structs.replace(settings, hosts=tuple(hosts))
+
+
+def _server_url(host: HostSettings) -> str:
+    """The address of a server that is not Ollama, which has no usual port. Raises ConfigError."""
+    try:
+        parts = urlsplit(host.url.strip())
+        sensible = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        why = "" if sensible else "it has no http:// or https:// and a host after it"
+        if any(c.isspace() for c in parts.netloc):
+            why = "a host name has no spaces"
+    except ValueError as error:
+        why = str(error)
+    if why:
+        raise ConfigError(
+            f"cannot use {_masked(host.url)!r} as the address of {host.name or 'a host'}",
+            why=why,
+            hint="give it as http://HOST:PORT, such as http://127.0.0.1:8000",
+        )
+    return host.url.strip().rstrip("/")
 
 
 def _refuse_cloud_names(host: HostSettings) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import re
-import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ import msgspec
 import yaml
 
 from llm_router.errors import ConfigError, nearest
+from llm_router.mismatch import mismatch, struct_inside
 
 try:
     from yaml import CSafeLoader as _SafeLoader
@@ -30,6 +30,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 50
 MAX_VALUES = 200_000
+_SYNTAX_HINT = "check indentation, brackets and quotes near this line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,12 @@ def read(path: Path) -> Document:
     """Reads one file. Raises ConfigError where it is missing, not UTF-8, too large or not YAML."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise ConfigError("the file is too large", why=f"more than {MAX_FILE_BYTES:,} bytes", path=path)
+            raise ConfigError(
+                "the file is too large",
+                why=f"more than {MAX_FILE_BYTES:,} bytes",
+                hint="check the path: settings and fleet files are a few kilobytes",
+                path=path,
+            )
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(
@@ -118,9 +124,16 @@ def parse(text: str, path: str = "<text>") -> Document:
         raise _syntax_error(error, text, path) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise ConfigError("not valid YAML", why="a control character", path=path, line=line) from error
+        raise ConfigError(
+            "not valid YAML",
+            why="a control character",
+            hint="remove it; is this a text file?",
+            path=path,
+            line=line,
+        ) from error
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError("not valid YAML", why=str(error).split("\n")[0], path=path) from error
+        why = str(error).split("\n")[0]
+        raise ConfigError("not valid YAML", why=why, hint=_SYNTAX_HINT, path=path) from error
 
 
 def _composed(loader: _Loader, path: str) -> Document:
@@ -144,7 +157,11 @@ def _refuse_deep_nesting(text: str, path: str) -> None:
             if depth > MAX_DEPTH:
                 line = event.start_mark.line + 1 if event.start_mark else None
                 raise ConfigError(
-                    "nested too deeply", why=f"more than {MAX_DEPTH} levels", path=path, line=line
+                    "nested too deeply",
+                    why=f"more than {MAX_DEPTH} levels",
+                    hint="a fleet file needs six at most; check brackets and indentation",
+                    path=path,
+                    line=line,
                 )
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
@@ -153,7 +170,7 @@ def _refuse_deep_nesting(text: str, path: str) -> None:
 def _syntax_error(error: yaml.MarkedYAMLError, text: str, path: str) -> ConfigError:
     mark = error.problem_mark or error.context_mark
     why = error.problem or str(error).split("\n")[0]
-    hint = "check indentation, brackets and quotes near this line"
+    hint = _SYNTAX_HINT
     if mark is None:
         return ConfigError("not valid YAML", why=why, hint=hint, path=path)
     if error.context and error.context_mark and error.context_mark.line != mark.line:
@@ -169,7 +186,12 @@ def _note_lines(
 ) -> None:
     lines.setdefault(path, node.start_mark.line + 1)
     if len(lines) > MAX_VALUES or len(path) > MAX_DEPTH:
-        raise ConfigError("too many values", why="aliases repeat them or contain themselves", path=file)
+        raise ConfigError(
+            "too many values",
+            why="aliases repeat them or contain themselves",
+            hint="write the values out instead of naming them with & and *",
+            path=file,
+        )
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = (*path, str(key.value))
@@ -194,76 +216,17 @@ def convert(document: Document, values: object, kind: type[T], *path: str | int)
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
-        message, _, where = str(error).partition(" - at `$")
-        steps = tuple(_steps(where.rstrip("`")))
-        at = (*path, *steps)
+        found = mismatch(error, kind, values)
+        at = (*path, *found.steps)
         name = ".".join(str(step) for step in at)
-        what = f"{name}: {_plain(message)}" if name else _plain(message)
-        raise document.error(what, *at, hint=_hint(message, _literals(kind, steps))) from error
-
-
-def _steps(where: str) -> Iterator[str | int]:
-    for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", where):
-        yield int(index) if index else name
-
-
-_WORDS = {
-    "object": "mapping",
-    "array": "list",
-    "str": "text",
-    "int": "whole number",
-    "float": "number",
-    "null": "nothing",
-    "bool": "true or false",
-}
-
-
-def _plain(message: str) -> str:
-    """msgspec's message in the words of a YAML file: ``expected number >= 0.0``, ``the key … is missing``."""
-    missing = re.fullmatch(r"Object missing required field `(\w+)`", message)
-    if missing:
-        return f"the key {missing[1]!r} is missing"
-    message = message.replace("Invalid enum value", "unknown word")
-    message = re.sub(
-        r"`([^`]+)`", lambda match: " or ".join(_word(w) for w in match[1].split(" | ")), message
-    )
-    return message[0].lower() + message[1:]
-
-
-def _word(name: str) -> str:
-    return _WORDS.get(name, name)
-
-
-def _hint(message: str, allowed: tuple[str, ...]) -> str | None:
-    if allowed:
-        wrong = re.search(r"'([^']*)'", message)
-        return (nearest(wrong[1], allowed) if wrong else None) or f"known: {', '.join(allowed)}"
-    if message.startswith("Expected `bool`"):
-        return "write true or false"
-    if re.match(r"Expected `str.*got `(int|float|bool)`", message):
-        return "put the value in quotes"
-    return None
+        if not name:
+            raise document.error(found.why, hint=found.hint) from error
+        raise document.error(name, *at, why=found.why, hint=found.hint) from error
 
 
 @functools.cache
 def _field_types(kind: type) -> Mapping[str, Any]:
     return typing.get_type_hints(kind)
-
-
-def _literals(kind: type, steps: Iterable[str | int]) -> tuple[str, ...]:
-    """The words that a field made of fixed words accepts, or nothing."""
-    hint: object = kind
-    for step in steps:
-        if isinstance(step, str):
-            struct, _ = struct_inside(hint)
-            hint = _field_types(struct).get(step) if struct else None
-    found = [hint]
-    while found:
-        hint = found.pop()
-        if typing.get_origin(hint) is typing.Literal:
-            return tuple(str(word) for word in typing.get_args(hint))
-        found += typing.get_args(hint)
-    return ()
 
 
 def _refuse_unknown_keys(document: Document, values: object, kind: type, path: tuple[str | int, ...]) -> None:
@@ -291,19 +254,3 @@ def _refuse_unknown_keys(document: Document, values: object, kind: type, path: t
                 _refuse_unknown_keys(document, item, inner, (*path, str(key), str(name)))
         else:
             _refuse_unknown_keys(document, value, inner, (*path, str(key)))
-
-
-def struct_inside(hint: object) -> tuple[type | None, bool]:
-    """The struct that a field holds, and whether it holds many of them (a list or a mapping of names)."""
-    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        return hint, False
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Union or origin is types.UnionType:
-        found = [struct_inside(argument) for argument in arguments]
-        return next((item for item in found if item[0] is not None), (None, False))
-    if origin in (tuple, list, dict):
-        for argument in arguments:
-            inner, _ = struct_inside(argument)
-            if inner is not None:
-                return inner, True
-    return None, False

@@ -226,14 +226,14 @@ MISTAKES = {
     "a negative size": (
         "models:\n  phi4:\n    size_gb: -3\n",
         3,
-        "models.phi4.size_gb: expected number > 0.0",
-        None,
+        "models.phi4.size_gb: expected number > 0, got -3",
+        "write a number > 0 and <= 5000 (size in GB as the owner states it)",
     ),
     "a quality above one": (
         CHAT + "      - model: phi4\n        quality: 1.5\n",
         5,
-        "categories.simple_chat.models.0.quality: expected number <= 1.0",
-        None,
+        "categories.simple_chat.models.0.quality: expected number <= 1, got 1.5",
+        "write a number >= 0 and <= 1",
     ),
     "a planned context above the longest": (
         "models:\n  phi4:\n    num_ctx: 99999\n",
@@ -263,9 +263,38 @@ MISTAKES = {
         "models:\n  granite:8b: {params: 8B}\n",
         2,
         "models.granite:8b: the key 'size_gb' is missing",
-        None,
+        "add size_gb: a number > 0 and <= 5000 (size in GB as the owner states it)",
     ),
-    "a text for a model": ("models:\n  phi4: fast\n", 2, "models.phi4 must be a mapping", None),
+    "a text for a model": (
+        "models:\n  phi4: fast\n",
+        2,
+        "models.phi4 must be a mapping",
+        "write its keys below it, indented, such as size_gb: and params:",
+    ),
+    "a list for the router": (
+        "router: [phi4]\n",
+        1,
+        "router must be a text",
+        "write one text after the colon",
+    ),
+    "a model without a name": (
+        "models:\n  '': {size_gb: 1, params: 1B}\n",
+        2,
+        "models: '' is no name: it is empty, has blanks around it or characters that cannot be seen",
+        "give the entry a name that can be typed",
+    ),
+    "a category with a line feed in its name": (
+        'categories:\n  "a\\nb": {description: d, models: [{model: phi4, quality: 0.5}]}\n',
+        2,
+        "categories: 'a\\nb' is no name: it is empty, has blanks around it or characters that cannot be seen",
+        "give the entry a name that can be typed",
+    ),
+    "a version without numbers": (
+        "models:\n  phi4:\n    ollama: {minimum: latest}\n",
+        3,
+        "models.phi4.ollama.minimum: 'latest' is no version",
+        "write it in numbers, such as '0.30.0'",
+    ),
     "a list for the models": (
         "\nmodels:\n  - phi4\n",
         2,
@@ -282,7 +311,7 @@ MISTAKES = {
         "categories:\n  legal: {description: Law, models: []}\n",
         2,
         "categories.legal.models: expected list of length >= 1",
-        None,
+        "write a list, each entry with its keys: model, quality, source",
     ),
     "an unknown fleet to extend": (
         "extends: dgx-sprak\n",
@@ -302,7 +331,12 @@ MISTAKES = {
         "router names the model 'llama3.2:3b': no such model is defined",
         "did you mean 'llama3.2:1b'?",
     ),
-    "a list for a name": ("baseline: [phi4]\n", 1, "baseline must be a text", "put the value in quotes"),
+    "a list for a name": (
+        "baseline: [phi4]\n",
+        1,
+        "baseline must be a text",
+        "write one text after the colon",
+    ),
     "another version": ("version: 2\n", 1, "version 2 is not known", "this release reads version 1"),
     "a model on the internet": (
         "models:\n  gpt-oss:120b-cloud: {size_gb: 1, params: 120B}\n",
@@ -327,7 +361,7 @@ MISTAKES = {
         "stand_in:\n  name: tiny\n",
         1,
         "stand_in: the key 'model' is missing",
-        None,
+        "add model: a mapping with at least the keys: size_gb, params",
     ),
     "a fleet without categories": (
         "extends: none\n",

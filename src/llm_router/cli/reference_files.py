@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from llm_router.config import Settings
 from llm_router.fleet.schema import FleetFile
-from llm_router.strict_yaml import struct_inside
+from llm_router.mismatch import struct_inside
 
 _CONFIG_HEAD = """\
 # The settings file

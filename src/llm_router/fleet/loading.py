@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
@@ -18,9 +19,13 @@ from llm_router.strict_yaml import Document
 SHIPPED = "dgx-spark"
 """Name of the fleet that comes with the package and that user files extend unless they say ``none``."""
 
+_VERSION = re.compile(r"v?\d+(\.\d+)*")
+
 _TOP_LEVEL = tuple(FleetFile.__struct_fields__)
 _TEXTS = ("name", "description", "extends", "router", "baseline", "default_category")
 _MAPPINGS = ("machine", "models", "categories")
+_KEYS = {"models": "size_gb: and params:", "categories": "description: and models:"}
+"""Keys that every entry of a section needs, to show what one looks like."""
 
 
 def shipped_fleet_text(name: str = SHIPPED) -> str:
@@ -83,7 +88,9 @@ def _check_top(document: Document) -> None:
         if value is None:
             continue
         if key in _TEXTS and not isinstance(value, str):
-            raise document.error(f"{key} must be a text", key, hint="put the value in quotes")
+            single = isinstance(value, bool | int | float)
+            hint = "put the value in quotes" if single else "write one text after the colon"
+            raise document.error(f"{key} must be a text", key, hint=hint)
         if key in _MAPPINGS and not isinstance(value, dict):
             raise document.error(
                 f"{key} must be a mapping", key, hint="write one entry per line: name, colon, value"
@@ -111,7 +118,20 @@ class _Layers:
         if values is None:
             values = {}
         if not isinstance(values, dict):
-            raise document.error(f"{self.section}.{name} must be a mapping", self.section, name)
+            raise document.error(
+                f"{self.section}.{name} must be a mapping",
+                self.section,
+                name,
+                hint=f"write its keys below it, indented, such as {_KEYS[self.section]}",
+            )
+        if not name.isprintable() or name != name.strip() or not name:
+            raise document.error(
+                f"{self.section}: {name!r} is no name",
+                self.section,
+                name,
+                why="it is empty, has blanks around it or characters that cannot be seen",
+                hint="give the entry a name that can be typed",
+            )
         self.entries[name] = _merged(self.entries.get(name, {}), values)
         self.documents[name] = replace(document, below=self.documents.get(name))
 
@@ -208,6 +228,17 @@ def _refuse_cloud(models: Mapping[str, Model], documents: Mapping[str, Document]
 
 
 def _check_model(document: Document, tag: str, model: Model) -> None:
+    for key in ("minimum", "below") if model.ollama else ():
+        version = getattr(model.ollama, key)
+        if version is not None and not _VERSION.match(version):
+            raise document.error(
+                f"models.{tag}.ollama.{key}: {version!r} is no version",
+                "models",
+                tag,
+                "ollama",
+                key,
+                hint="write it in numbers, such as '0.30.0'",
+            )
     if model.num_ctx and model.num_ctx > model.context_length:
         laid = ("models", tag, "context_length") in document.lines
         raise document.error(
