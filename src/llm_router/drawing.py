@@ -1,4 +1,4 @@
-"""Shapes on a sheet, written as SVG or as PNG. No more than what a picture of a flow needs.
+"""Shapes on a sheet, written as SVG or as PNG. No more than pictures of a flow and charts need.
 
 Lengths are in pixels of the SVG; the PNG has twice as many in each direction.
 """
@@ -6,22 +6,28 @@ Lengths are in pixels of the SVG; the PNG has twice as many in each direction.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
 from xml.sax.saxutils import escape
 
-from llm_router.errors import MissingExtra
+from llm_router.errors import InvalidRequest, MissingExtra
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont
 
 Colour = tuple[int, int, int]
 Anchor = Literal["start", "middle", "end"]
 
 PNG_SCALE = 2
-_PNG_COLOURS = 128
+_PNG_COLOURS = 256
 _CURVE_STEPS = 48
+_DASH, _DASH_GAP = 5.0, 4.0
 _FONTS = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -37,6 +43,8 @@ class Box:
     border: Colour
     radius: float = 8
     bar: Colour | None = None
+    opacity: float = 1.0
+    """Of the filling, 0 to 1: less lets the sheet's background through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +60,18 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """Straight from point to point."""
+
+    points: tuple[tuple[float, float], ...]
+    colour: Colour
+    width: float = 1.0
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
-    """One line; ``y`` is where its letters stand."""
+    """One line; ``y`` is where its letters stand. ``upright`` text is read from below, along ``x``."""
 
     x: float
     y: float
@@ -62,9 +80,10 @@ class Text:
     colour: Colour
     anchor: Anchor = "start"
     bold: bool = False
+    upright: bool = False
 
 
-Shape = Box | Curve | Text
+Shape = Box | Curve | Line | Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +110,22 @@ class Sheet:
         yield from (shape for shape in everything if not isinstance(shape, Curve))
 
 
-def to_svg(sheet: Sheet) -> str:
-    """The sheet as one SVG document; it refers to nothing outside itself."""
+def to_svg(sheet: Sheet, names: Mapping[Colour, str] | None = None) -> str:
+    """The sheet as one SVG document; it refers to nothing outside itself.
+
+    ``names`` replaces colours by words of CSS, such as ``var(--ink)``: a page then decides what they are.
+    """
+    names = names or {}
     size = f"{sheet.width:.0f} {sheet.height:.0f}"
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" width="{sheet.width:.0f}"'
         f' height="{sheet.height:.0f}" role="img" font-family="{_FONTS}">',
         f"<title>{escape(sheet.title)}</title>",
-        f'<rect width="100%" height="100%" fill="{_hex(sheet.background)}"/>',
+        f'<rect width="100%" height="100%" fill="{_named(sheet.background, names)}"/>',
     ]
     for group in sheet.groups:
         title = f"<title>{escape(group.title)}</title>" if group.title else ""
-        lines += [f'<g class="part">{title}', *(_svg(shape) for shape in group.shapes), "</g>"]
+        lines += [f'<g class="part">{title}', *(_svg(shape, names) for shape in group.shapes), "</g>"]
     return "\n".join([*lines, "</svg>", ""])
 
 
@@ -117,54 +140,98 @@ def to_png(sheet: Sheet) -> bytes:
     image = Image.new("RGB", (round(sheet.width * factor), round(sheet.height * factor)), sheet.background)
     pen = ImageDraw.Draw(image)
     for shape in sheet.shapes:
-        _paint(pen, shape, factor)
+        _paint(pen, shape, factor, sheet.background)
     small = image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    small.quantize(_PNG_COLOURS, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    # The octree keeps the few pixels of a rare colour apart; a median cut mixes them into a common one.
+    few = small.quantize(_PNG_COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    few.save(out, "PNG", optimize=True)
     return out.getvalue()
 
 
-def _svg(shape: Shape) -> str:
+def write_whole(out: Path, data: bytes) -> Path:
+    """Replaces the file in one step, so that nobody sees half of it, and returns its absolute path.
+
+    Raises InvalidRequest where it cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", delete=False) as file:
+            file.write(data)
+        temporary = Path(file.name)
+        temporary.chmod(0o644)
+        temporary.replace(out)
+    except OSError as error:
+        raise InvalidRequest(
+            f"cannot write {out}", why=error.strerror or str(error), hint="choose another place"
+        ) from error
+    return out.absolute()
+
+
+def _svg(shape: Shape, names: Mapping[Colour, str]) -> str:
     if isinstance(shape, Curve):
-        middle = (shape.x1 + shape.x2) / 2
-        path = f"M{shape.x1:.1f} {shape.y1:.1f}C{middle:.1f} {shape.y1:.1f} {middle:.1f} {shape.y2:.1f}"
-        colour = _hex(shape.colour)
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in _arrow(shape))
+        return _svg_curve(shape, names)
+    if isinstance(shape, Line):
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in shape.points)
+        dashes = f' stroke-dasharray="{_DASH} {_DASH_GAP}"' if shape.dashed else ""
         return (
-            f'<path d="{path} {shape.x2:.1f} {shape.y2:.1f}" fill="none" stroke="{colour}"'
-            f' stroke-width="{shape.width}"/><polygon points="{points}" fill="{colour}"/>'
+            f'<polyline points="{points}" fill="none" stroke="{_named(shape.colour, names)}"'
+            f' stroke-width="{shape.width}" stroke-linejoin="round"{dashes}/>'
         )
     if isinstance(shape, Text):
         weight = ' font-weight="600"' if shape.bold else ""
+        turn = f' transform="rotate(-90 {shape.x:.1f} {shape.y:.1f})"' if shape.upright else ""
         return (
-            f'<text x="{shape.x:.1f}" y="{shape.y:.1f}" font-size="{shape.size:g}"{weight}'
-            f' text-anchor="{shape.anchor}" fill="{_hex(shape.colour)}">{escape(shape.text)}</text>'
+            f'<text x="{shape.x:.1f}" y="{shape.y:.1f}" font-size="{shape.size:g}"{weight}{turn}'
+            f' text-anchor="{shape.anchor}" fill="{_named(shape.colour, names)}">{escape(shape.text)}</text>'
         )
+    return _svg_box(shape, names)
+
+
+def _svg_curve(shape: Curve, names: Mapping[Colour, str]) -> str:
+    middle = (shape.x1 + shape.x2) / 2
+    path = f"M{shape.x1:.1f} {shape.y1:.1f}C{middle:.1f} {shape.y1:.1f} {middle:.1f} {shape.y2:.1f}"
+    colour = _named(shape.colour, names)
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in _arrow(shape))
+    return (
+        f'<path d="{path} {shape.x2:.1f} {shape.y2:.1f}" fill="none" stroke="{colour}"'
+        f' stroke-width="{shape.width}"/><polygon points="{points}" fill="{colour}"/>'
+    )
+
+
+def _svg_box(shape: Box, names: Mapping[Colour, str]) -> str:
+    opacity = "" if shape.opacity >= 1 else f' fill-opacity="{shape.opacity:.3g}"'
     box = (
         f'<rect x="{shape.x:.1f}" y="{shape.y:.1f}" width="{shape.width:.1f}" height="{shape.height:.1f}"'
-        f' rx="{shape.radius:g}" fill="{_hex(shape.fill)}" stroke="{_hex(shape.border)}"/>'
+        f' rx="{shape.radius:g}" fill="{_named(shape.fill, names)}"{opacity}'
+        f' stroke="{_named(shape.border, names)}"/>'
     )
     if shape.bar is None:
         return box
     bar = (
         f'<rect x="{shape.x:.1f}" y="{shape.y + shape.radius:.1f}" width="4"'
-        f' height="{shape.height - 2 * shape.radius:.1f}" fill="{_hex(shape.bar)}"/>'
+        f' height="{shape.height - 2 * shape.radius:.1f}" fill="{_named(shape.bar, names)}"/>'
     )
     return box + bar
 
 
-def _paint(pen: ImageDraw, shape: Shape, factor: float) -> None:
+def _paint(pen: ImageDraw, shape: Shape, factor: float, background: Colour) -> None:
     if isinstance(shape, Curve):
         points = [(x * factor, y * factor) for x, y in _bezier(shape)]
         pen.line(points, fill=shape.colour, width=max(1, round(shape.width * factor)), joint="curve")
         pen.polygon([(x * factor, y * factor) for x, y in _arrow(shape)], fill=shape.colour)
+    elif isinstance(shape, Line):
+        for stretch in _stretches(shape):
+            points = [(x * factor, y * factor) for x, y in stretch]
+            pen.line(points, fill=shape.colour, width=max(1, round(shape.width * factor)), joint="curve")
     elif isinstance(shape, Text):
         _write(pen, shape, factor)
     else:
         x, y = shape.x * factor, shape.y * factor
         corner = (x, y, x + shape.width * factor, y + shape.height * factor)
+        fill = _mixed(shape.fill, background, shape.opacity)
         pen.rounded_rectangle(
-            corner, shape.radius * factor, fill=shape.fill, outline=shape.border, width=round(factor)
+            corner, shape.radius * factor, fill=fill, outline=shape.border, width=round(factor)
         )
         if shape.bar is not None:
             top, bottom = y + shape.radius * factor, corner[3] - shape.radius * factor
@@ -178,11 +245,27 @@ def _write(pen: ImageDraw, shape: Text, factor: float) -> None:
     try:
         font = ImageFont.truetype("DejaVuSans-Bold.ttf" if shape.bold else "DejaVuSans.ttf", size * 0.92)
     except OSError:
-        font = ImageFont.load_default(size)  # type: ignore[assignment] # the font inside Pillow
+        font = cast("FreeTypeFont", ImageFont.load_default(size))  # the font inside Pillow
     side = {"start": "l", "middle": "m", "end": "r"}[shape.anchor]
+    if shape.upright:
+        _write_upright(pen, shape, font, factor)
+        return
     pen.text(
         (shape.x * factor, shape.y * factor), shape.text, font=font, fill=shape.colour, anchor=f"{side}s"
     )
+
+
+def _write_upright(pen: ImageDraw, shape: Text, font: FreeTypeFont, factor: float) -> None:
+    """Pillow writes only from left to right: the letters become a mask, which is turned and filled."""
+    from PIL import Image, ImageDraw
+
+    width, height = math.ceil(font.getlength(shape.text)), math.ceil(shape.size * factor * 1.6)
+    mask = Image.new("L", (max(width, 1), height), 0)
+    stand = math.ceil(shape.size * factor * 1.2)
+    ImageDraw.Draw(mask).text((0, stand), shape.text, font=font, fill=255, anchor="ls")
+    back = {"start": width, "middle": width / 2, "end": 0}[shape.anchor]
+    place = (round(shape.x * factor - stand), round(shape.y * factor - back))
+    pen.bitmap(place, mask.transpose(Image.Transpose.ROTATE_90), fill=shape.colour)
 
 
 def _bezier(curve: Curve) -> Iterator[tuple[float, float]]:
@@ -200,6 +283,41 @@ def _bezier(curve: Curve) -> Iterator[tuple[float, float]]:
 def _arrow(curve: Curve) -> tuple[tuple[float, float], ...]:
     x, y = curve.x2, curve.y2
     return (x + 6, y), (x - 2, y - 4), (x - 2, y + 4)
+
+
+def _stretches(line: Line) -> Iterator[Sequence[tuple[float, float]]]:
+    """The whole line, or its dashes; these go on around corners, as they do in SVG."""
+    if not line.dashed:
+        yield line.points
+        return
+    left, drawing = _DASH, True
+    dash: list[tuple[float, float]] = list(line.points[:1])
+    for (x1, y1), (x2, y2) in pairwise(line.points):
+        length, gone = math.hypot(x2 - x1, y2 - y1), 0.0
+        while length - gone > left:
+            gone += left
+            here = (x1 + (x2 - x1) * gone / length, y1 + (y2 - y1) * gone / length)
+            if drawing:
+                yield [*dash, here]
+            dash, drawing = [here], not drawing
+            left = _DASH if drawing else _DASH_GAP
+        left -= length - gone
+        dash.append((x2, y2))
+    if drawing and len(dash) > 1:
+        yield dash
+
+
+def _mixed(colour: Colour, background: Colour, opacity: float) -> Colour:
+    if opacity >= 1:
+        return colour
+    red, green, blue = (
+        round(opacity * c + (1 - opacity) * b) for c, b in zip(colour, background, strict=True)
+    )
+    return red, green, blue
+
+
+def _named(colour: Colour, names: Mapping[Colour, str]) -> str:
+    return names.get(colour) or _hex(colour)
 
 
 def _hex(colour: Colour) -> str:

@@ -7,13 +7,12 @@ the folder it is given; this one holds everything it shows.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from llm_router.drawing import Box, Colour, Curve, Group, Sheet, Text, to_png, to_svg
+from llm_router.drawing import Box, Colour, Curve, Group, Sheet, Text, to_png, to_svg, write_whole
 from llm_router.errors import InvalidRequest
 from llm_router.fleet import Fleet
 
@@ -72,7 +71,7 @@ def picture(out: Path, routes: tuple[Route, ...]) -> Path:
         data = to_png(sheet)
     else:
         data = (to_svg(sheet) if suffix == ".svg" else _page(sheet, routes)).encode()
-    return _written(out, data)
+    return write_whole(out, data)
 
 
 def routes_of(fleet: Fleet, labels: Iterable[tuple[str, str]]) -> tuple[Route, ...]:
@@ -166,22 +165,6 @@ def _page(sheet: Sheet, routes: tuple[Route, ...]) -> str:
         for r in routes
     )
     return _PAGE.format(title=escape(sheet.title), drawing=to_svg(sheet), rows=rows)
-
-
-def _written(out: Path, data: bytes) -> Path:
-    """Replaces the file in one step, so that nobody sees half of it."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", delete=False) as file:
-            file.write(data)
-        temporary = Path(file.name)
-        temporary.chmod(0o644)
-        temporary.replace(out)
-    except OSError as error:
-        raise InvalidRequest(
-            f"cannot write {out}", why=error.strerror or str(error), hint="choose another place"
-        ) from error
-    return out.absolute()
 
 
 _PAGE = """<!doctype html>
