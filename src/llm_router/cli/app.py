@@ -34,6 +34,12 @@ SECTIONS = (
         },
     ),
     LazySection(
+        "Quality",
+        {
+            "eval": ("llm_router.cli.eval:evaluate", "measure classification on labelled cases"),
+        },
+    ),
+    LazySection(
         "Setting up",
         {
             "init": ("llm_router.cli.init:init", "write a fleet file of the models your hosts have"),
