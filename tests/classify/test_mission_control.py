@@ -188,13 +188,28 @@ async def test_an_openai_server_is_bound_by_its_own_words(fleet: Fleet, ollama: 
 
 
 async def test_it_chooses_among_the_encoders_likeliest(fleet: Fleet, ollama: FakeOllama) -> None:
-    before = dict.fromkeys(fleet.categories, 0.02) | {"max_rag": 0.3, "simple_chat": 0.36}
+    before = dict.fromkeys(fleet.categories, 0.02) | {"max_rag": 0.3, "simple_chat": 0.38}
     async with Wired(fleet, ollama, settings=MissionControlSettings(candidates=2)) as wired:
         verdict = await wired.ask(before=before)
     offered = asked(ollama)[0].body["format"]["properties"]["category"]["enum"]
     assert sorted(offered) == ["max_rag", "simple_chat"]
     assert verdict.probabilities["fast_rag"] == pytest.approx(0.02)
     assert sum(verdict.probabilities.values()) == pytest.approx(sum(before.values()))
+
+
+async def test_a_category_that_the_encoder_does_not_know_is_offered_and_can_win(fleet: Fleet) -> None:
+    said = (token('{"category": "'), token("simple", 0.9, {"max": 0.05, "fast": 0.05}), token('_chat"}'))
+    async with (
+        FakeOllama(fleet_models([MODEL]), reply=saying(*said)) as server,
+        Wired(fleet, server, settings=MissionControlSettings(candidates=2)) as wired,
+    ):
+        verdict = await wired.ask(
+            allowed=frozenset({*RAG, "simple_chat"}), before={"fast_rag": 0.5, "max_rag": 0.5}
+        )
+        (call,) = asked(server)
+    assert "simple_chat" in call.body["format"]["properties"]["category"]["enum"]
+    assert verdict.category == "simple_chat"
+    assert sum(verdict.probabilities.values()) == pytest.approx(1)
 
 
 async def test_whatever_a_task_says_the_answer_is_one_of_the_offered(fleet: Fleet) -> None:

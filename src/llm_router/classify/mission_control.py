@@ -143,12 +143,11 @@ class MissionControl:
         return self._verdict(told, candidates, allowed, before, f"{target.model} says")
 
     def _candidates(self, allowed: frozenset[str], before: Mapping[str, float]) -> tuple[str, ...]:
-        """Those that the encoder finds likeliest; all that are possible where it has no opinion."""
+        """Those that the encoder finds likeliest, and those that it does not know."""
         possible = [name for name in self._fleet.categories if name in allowed]
-        if not before:
-            return tuple(possible)
-        ranked = sorted(possible, key=lambda name: -before.get(name, 0.0))
-        return tuple(ranked[: self._settings.candidates])
+        ranked = sorted((name for name in possible if name in before), key=lambda name: -before[name])
+        unknown = [name for name in possible if name not in before]
+        return (*ranked[: self._settings.candidates], *unknown)
 
     def _admitted(self, targets: Sequence[Target]) -> tuple[Target | None, str]:
         """The first that is not resting, else why none is."""
@@ -250,7 +249,7 @@ class MissionControl:
         before: Mapping[str, float],
         who: str,
     ) -> Verdict:
-        known = {name: before.get(name, 0.0) for name in sorted(allowed)} if before else {}
+        known = _known(allowed, before)
         told = f"{who} {opinion.said}"
         if opinion.shares is None:
             probabilities = _leaned(known, candidates, opinion.said, self._settings.weight)
@@ -261,6 +260,15 @@ class MissionControl:
         if not known:
             probabilities = dict.fromkeys(sorted(allowed), 0.0) | probabilities
         return Verdict(probabilities=probabilities, evidence=(Evidence("mission_control", told),))
+
+
+def _known(allowed: frozenset[str], before: Mapping[str, float]) -> dict[str, float]:
+    """What the encoder thinks of every category; one that it does not know is as likely as the average."""
+    if not before:
+        return {}
+    raw = {name: before.get(name, 1 / len(allowed)) for name in sorted(allowed)}
+    whole = sum(raw.values())
+    return {name: p / whole for name, p in raw.items()} if whole > 0 else {}
 
 
 def _leaned(
