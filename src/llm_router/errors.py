@@ -22,6 +22,7 @@
         ├── RunnerFailed           the model's process died or stalled
         ├── RequestRejected        the host refused the request itself; another model would refuse it too
         ├── BadReply               it answered with something that is not an answer (HTML, garbage, nothing)
+        ├── TimeSpent              the time for the whole request was over before this model answered
         └── StreamBroken           the answer stopped after its first part; never retried on another model
 
 Each class fixes three facts: the HTTP status a gateway sends, a stable ``code`` and the exit code of the
@@ -166,7 +167,7 @@ class AllAttemptsFailed(LLMRouterError):
 
     def __init__(self, what: str, *, attempts: Sequence[Attempt], hint: str | None = None) -> None:
         self.attempts = tuple(attempts)
-        why = "; ".join(f"{a.model} on {a.host}: {a.error}" for a in self.attempts)
+        why = "; ".join(f"{a.model} on {a.host} ({_took(a.elapsed_s)}): {a.error}" for a in self.attempts)
         super().__init__(what, why=why, hint=hint)
 
 
@@ -266,6 +267,12 @@ class BadReply(ProviderError):
     blames_model = True
 
 
+class TimeSpent(ProviderError):
+    code = "time_spent"
+    http_status = 504
+    next_may_help = False
+
+
 class StreamBroken(ProviderError):
     code = "stream_broken"
     exit_code = 1
@@ -277,6 +284,10 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """A hint such as ``did you mean 'phi4'?``, or None where nothing is close."""
     match = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
     return f"did you mean {match[0]!r}?" if match else None
+
+
+def _took(elapsed_s: float) -> str:
+    return f"{elapsed_s:.0f} s" if elapsed_s >= 10 else f"{elapsed_s:.1f} s"
 
 
 def _clipped(name: str) -> str:

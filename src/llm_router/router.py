@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
@@ -24,6 +24,7 @@ from llm_router import assembly, checks
 from llm_router.answer import (
     Answer,
     Attempt,
+    Chunk,
     Decided,
     Delta,
     EmbeddingAnswer,
@@ -45,6 +46,8 @@ from llm_router.errors import (
     ModelNotInstalled,
     NoModelAvailable,
     ProviderError,
+    StreamBroken,
+    TimeSpent,
     UnknownModel,
 )
 from llm_router.fleet import Fleet
@@ -58,6 +61,8 @@ from llm_router.policy.needs import is_embedding_task
 from llm_router.policy.why_not import WhyNot, why_not
 from llm_router.providers.base import ChatCall, EmbedCall, Provider
 from llm_router.request import ApiKind, Json, RouteRequest, ToolCall
+
+_MORE_TIME = "look at the hosts with: llm-router doctor; or raise timeouts.total_s"
 
 RETRY_PAUSE_S = 0.5
 """Before the one retry of a failure that passes by itself, such as a full queue."""
@@ -152,7 +157,8 @@ class Router:
         """The same piece by piece: Decided, any Switched, Delta after Delta, Finished.
 
         Models of the chain are tried in order until one gives its first piece. From then on there is no
-        switch: a failure is raised as StreamBroken. Close the iterator early to cancel the generation.
+        switch: a failure is raised as StreamBroken. Close the iterator early to cancel the generation. All
+        of it together may take ``timeouts.total_s``.
         """
         request = _as_request(request)
         begun_s = self._clock_s()
@@ -164,7 +170,7 @@ class Router:
         if not decision.chain:
             raise _nothing(decision, world)
         run = _Run(request, decision, world, begun_s)
-        while run.waiting:
+        while run.waiting and self._left_s(run) > 0:
             attempt = _Running(run.waiting.pop(0), self._clock_s())
             try:
                 async with aclosing(self._pieces(run, attempt)) as pieces:
@@ -172,7 +178,11 @@ class Router:
                         yield piece
             except ProviderError as error:
                 failed = self._failed(run, attempt, error)
-                if attempt.begun or not error.next_may_help:
+                if attempt.begun:
+                    raise
+                if isinstance(error, TimeSpent):
+                    break
+                if not error.next_may_help:
                     raise
                 if await self._go_on(run, attempt.candidate, error):
                     following = run.waiting[0]
@@ -181,26 +191,25 @@ class Router:
             self._succeeded(attempt.candidate)
             yield Finished(self._answer(run, attempt))
             return
-        raise AllAttemptsFailed(
-            "no model of the chain gave an answer",
-            attempts=run.attempts,
-            hint=_what_to_do(run.attempts),
-        )
+        raise self._exhausted(run, "no model of the chain gave an answer")
 
     async def embed(self, request: RouteRequest | str | Sequence[str]) -> EmbeddingAnswer:
         """One vector per text. Raises NoModelAvailable where there is no embedder; asks no chat model."""
         request = _as_embedding(request)
+        begun_s = self._clock_s()
         decision, world = await self._decided(request)
         if not decision.chain:
             raise _nothing(decision, world)
-        run = _Run(request, decision, world, self._clock_s())
-        while run.waiting:
+        run = _Run(request, decision, world, begun_s)
+        while run.waiting and self._left_s(run) > 0:
             candidate = run.waiting.pop(0)
             attempt = _Running(candidate, self._clock_s())
             try:
                 vectors = await self._vectors(run, attempt)
             except ProviderError as error:
                 self._failed(run, attempt, error)
+                if isinstance(error, TimeSpent):
+                    break
                 if not error.next_may_help:
                     raise
                 await self._go_on(run, candidate, error)
@@ -208,9 +217,7 @@ class Router:
             self._succeeded(candidate)
             attempts = (*run.attempts, self._done(attempt))
             return EmbeddingAnswer(vectors.vectors, decision, candidate.model, candidate.host, attempts)
-        raise AllAttemptsFailed(
-            "no embedder gave an answer", attempts=run.attempts, hint=_what_to_do(run.attempts)
-        )
+        raise self._exhausted(run, "no embedder gave an answer")
 
     async def _decided(self, request: RouteRequest, category: str | None = None) -> tuple[Decision, World]:
         """The decision and the world it was made in, which the rest of the request goes on with."""
@@ -248,8 +255,11 @@ class Router:
             yield Delta(text=text)
             return
         provider = self._watch.provider(candidate.host)
-        async with aclosing(provider.chat(self._call(run, candidate))) as chunks:
-            async for chunk in chunks:
+        async with (
+            aclosing(provider.chat(self._call(run, candidate))) as chunks,
+            aclosing(self._in_time(run, attempt, chunks)) as pieces,
+        ):
+            async for chunk in pieces:
                 if isinstance(chunk, Final):
                     attempt.final = chunk
                     continue
@@ -262,6 +272,58 @@ class Router:
                 host=candidate.host,
                 model=candidate.model,
             )
+
+    async def _in_time(
+        self, run: _Run, attempt: _Running, chunks: AsyncGenerator[Chunk, None]
+    ) -> AsyncGenerator[Chunk, None]:
+        """The same pieces, as long as the request has time left."""
+        while True:
+            try:
+                async with self._limit(run, attempt):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            yield chunk
+
+    @asynccontextmanager
+    async def _limit(self, run: _Run, attempt: _Running) -> AsyncIterator[None]:
+        """Ends what is inside when the time of the request is over."""
+        try:
+            async with asyncio.timeout(max(0.0, self._left_s(run))) as limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise self._time_spent(attempt) from None
+
+    def _left_s(self, run: _Run) -> float:
+        return self.settings.timeouts.total_s - (self._clock_s() - run.begun_s)
+
+    def _time_spent(self, attempt: _Running) -> ProviderError:
+        candidate, whole = attempt.candidate, f"{self.settings.timeouts.total_s:g} s"
+        if attempt.begun:
+            return StreamBroken(
+                f"{candidate.model}: the answer broke off",
+                why=f"one request may take {whole} (timeouts.total_s)",
+                hint=_MORE_TIME,
+                host=candidate.host,
+                model=candidate.model,
+            )
+        return TimeSpent(
+            f"{candidate.model} had not begun to answer",
+            why=f"the {whole} that one request may take are over",
+            hint=_MORE_TIME,
+            host=candidate.host,
+            model=candidate.model,
+        )
+
+    def _exhausted(self, run: _Run, what: str) -> AllAttemptsFailed:
+        if self._left_s(run) > 0:
+            return AllAttemptsFailed(what, attempts=run.attempts, hint=_what_to_do(run.attempts))
+        whole = f"{self.settings.timeouts.total_s:g} s"
+        return AllAttemptsFailed(
+            f"{what} within {whole} (timeouts.total_s)", attempts=run.attempts, hint=_MORE_TIME
+        )
 
     def _call(self, run: _Run, candidate: Candidate) -> ChatCall:
         try:
@@ -285,7 +347,8 @@ class Router:
         call = EmbedCall(
             candidate.served_as, request.inputs or (request.task,), candidate.num_ctx, request.dimensions
         )
-        return await self._watch.provider(candidate.host).embed(call)
+        async with self._limit(run, attempt):
+            return await self._watch.provider(candidate.host).embed(call)
 
     def _failed(self, run: _Run, attempt: _Running, error: ProviderError) -> Attempt:
         candidate = attempt.candidate
@@ -293,6 +356,8 @@ class Router:
         run.attempts.append(failed)
         if isinstance(error, HostUnreachable | ModelNotInstalled) or candidate.stand_in:
             self._watch.forget(candidate.host)
+        if self._left_s(run) <= 0:
+            return failed  # how much time was left for it says nothing about the model
         version = next((h.version for h in run.world.hosts if h.name == candidate.host), "")
         self._health.failed(candidate.host, candidate.served_as, error, version=version)
         return failed

@@ -243,6 +243,31 @@ def test_the_moving_line_is_gone_before_anything_is_said(no_server: str, spawn: 
     assert b"\x1b[2K" in moving[moving.rfind(b"deciding") :], "the line was not erased"
 
 
+def test_a_terminal_is_told_what_is_waited_for_and_how_long(fleet_server: FakeOllama, spawn: Spawn) -> None:
+    fleet_server.fault(Fault.SLOW_LOAD, model="phi4")
+    ours, theirs = pty.openpty()
+    process = spawn("ask", "--model", "phi4", "hello", stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    told = b""
+    while b"loading phi4 on ollama, 1 s (" not in told:
+        told += os.read(ours, 65536)
+    fleet_server.release()
+    while b"phi4 heard: hello" not in told:
+        told += os.read(ours, 65536)
+    os.close(ours)
+    assert process.wait(LIMIT_S) is not None
+
+
+def test_a_file_is_told_nothing_of_the_wait(fleet_server: FakeOllama, spawn: Spawn) -> None:
+    fleet_server.fault(Fault.SLOW_LOAD, model="phi4")
+    process = spawn("ask", "--model", "phi4", "hello")
+    fleet_server.wait_until(lambda server: server.loading is not None, LIMIT_S)
+    fleet_server.release()
+    out, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0 and out == b"phi4 heard: hello\n"
+    assert b"loading phi4" not in err and b"waiting" not in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "env"), [(["--no-color"], {}), ([], {"NO_COLOR": "1"}), ([], {"TERM": "dumb"})]
 )

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from llm_router.cli.progress import Elapsed
+
 ROUTE = [sys.executable, "-m", "llm_router", "route"]
 
 
@@ -33,3 +35,11 @@ def test_a_closed_stream_is_no_internal_error(closed: str) -> None:
     )
     assert b"internal" not in done.stderr
     assert done.returncode in (0, 2, 3)
+
+
+def test_a_moving_line_counts_the_seconds() -> None:
+    now_s = 100.0
+    line = Elapsed("loading [phi4]\x1b", "≈ 19 s expected", clock_s=lambda: now_s)
+    assert line.__rich__().plain == "loading [phi4] (≈ 19 s expected)"
+    now_s = 112.9
+    assert line.__rich__().plain == "loading [phi4], 12 s (≈ 19 s expected)"

@@ -8,7 +8,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from llm_router.config import HostSettings, RoutingSettings, Settings
-from llm_router.errors import AllAttemptsFailed, HostBusy, NoModelAvailable
+from llm_router.errors import (
+    AllAttemptsFailed,
+    HostBusy,
+    HostTimeout,
+    NoModelAvailable,
+    StreamBroken,
+    TimeSpent,
+)
 from llm_router.providers.base import Timeouts
 from llm_router.request import RouteRequest
 from llm_router.router import Router
@@ -20,11 +27,11 @@ CHAT = "What's 2+2?"
 NAMED = RouteRequest.from_text(CHAT, model="mistral:7b")
 
 
-def settings_for(*hosts: HostSettings, first_byte_s: float = 60) -> Settings:
+def settings_for(*hosts: HostSettings, first_byte_s: float = 60, total_s: float = 600) -> Settings:
     return Settings(
         hosts=hosts,
         routing=RoutingSettings(stand_in="never"),
-        timeouts=Timeouts(first_byte_s=first_byte_s),
+        timeouts=Timeouts(first_byte_s=first_byte_s, total_s=total_s),
     )
 
 
@@ -83,6 +90,58 @@ async def test_a_loader_that_hangs_is_not_asked_to_load_the_rest_of_the_chain(on
         with pytest.raises(NoModelAvailable, match="loads may hang"):
             await router.run(CHAT)
         one.clear_faults()
+
+
+async def test_the_chain_ends_when_the_time_of_the_request_is_over(one: FakeOllama, two: FakeOllama) -> None:
+    hosts = HostSettings(url=one.url, name="one"), HostSettings(url=two.url, name="two")
+    async with Router(settings=settings_for(*hosts, first_byte_s=0.8, total_s=1.2)) as router:
+        decision = await router.decide(NAMED)
+        for server in (one, two):
+            server.fault(Fault.WEDGED)
+        with pytest.raises(AllAttemptsFailed, match=r"within 1\.2 s \(timeouts\.total_s\)") as caught:
+            await router.run(NAMED, decision=decision)
+        first, second = caught.value.attempts
+        assert (first.host, second.host) == ("one", "two")
+        assert isinstance(first.error, HostTimeout) and isinstance(second.error, TimeSpent)
+        assert f"mistral:7b on one ({first.elapsed_s:.1f} s)" in str(caught.value)
+        assert f"mistral:7b on two ({second.elapsed_s:.1f} s)" in str(caught.value)
+        assert "timeouts.total_s" in (caught.value.hint or "")
+        (_, other) = await router.hosts()
+        assert not other.unhealthy, "it was given too little time to be blamed"
+        for server in (one, two):
+            server.clear_faults()
+
+
+async def test_no_model_is_asked_once_the_time_is_over(one: FakeOllama) -> None:
+    settings = settings_for(HostSettings(url=one.url, name="one"), total_s=1.0)
+    async with Router(settings=settings) as router:
+        decision = await router.decide(CHAT)
+        one.fault(Fault.SLOW_LOAD, model="mistral:7b")
+        with pytest.raises(AllAttemptsFailed) as caught:
+            await router.run(CHAT, decision=decision)
+        assert [a.model for a in caught.value.attempts] == asked(one) == ["mistral:7b"]
+        assert len(decision.chain) > 1
+
+
+async def test_an_answer_that_goes_on_for_too_long_is_broken_off(one: FakeOllama) -> None:
+    settings = settings_for(HostSettings(url=one.url, name="one"), total_s=1.0)
+    async with Router(settings=settings) as router:
+        decision = await router.decide(NAMED)
+        one.fault(Fault.SLOW_TOKENS, model="mistral:7b", after=1)
+        with pytest.raises(StreamBroken, match=r"timeouts\.total_s") as caught:
+            await router.run(NAMED, decision=decision)
+        assert caught.value.hint
+        assert not (await router.hosts())[0].unhealthy
+    await one.until(lambda server: server.cancelled == 1)
+
+
+async def test_vectors_are_waited_for_no_longer_than_an_answer(one: FakeOllama) -> None:
+    settings = settings_for(HostSettings(url=one.url, name="one"), total_s=1.0)
+    async with Router(settings=settings) as router:
+        await router.decide(NAMED)
+        one.fault(Fault.SLOW_LOAD, model="nomic-embed-text")
+        with pytest.raises(AllAttemptsFailed, match=r"within 1 s"):
+            await router.embed("a text")
 
 
 async def test_a_full_queue_is_tried_once_more_where_nothing_else_is_left(one: FakeOllama) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,8 +13,25 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+    from rich.text import Text
 
 STEP_PERCENT = 10
+
+
+class Elapsed:
+    """A moving line that tells, whenever it is drawn, how long it has stood there: ``loading phi4, 12 s``."""
+
+    def __init__(self, text: str, more: str = "", *, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._text = printable(text)
+        self._more = f" ({printable(more)})" if more else ""
+        self._clock_s = clock_s
+        self._begun_s = clock_s()
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        waited_s = int(self._clock_s() - self._begun_s)
+        return Text(f"{self._text}, {waited_s} s{self._more}" if waited_s else f"{self._text}{self._more}")
 
 
 class Progress(Protocol):

@@ -10,6 +10,8 @@ import click
 
 from llm_router.answer import Decided, Delta, Finished, StreamEvent, Switched
 from llm_router.cli import output, wording
+from llm_router.cli.progress import Elapsed
+from llm_router.decision import Candidate
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -32,6 +34,7 @@ class Talk:
         self._console = output.console(err=True)
         self._both_seen = sys.stdout.isatty() and self._console.is_terminal
         self._status: Status | None = None
+        self._chain: tuple[Candidate, ...] = ()
         self._line_open = False
         self._thinking_open = False
 
@@ -75,20 +78,23 @@ class Talk:
                 rule(self._console)
         elif self._quiet and answer is not None and answer.stand_in:
             output.say(wording.instead(event.decision) or "")  # whose answer it is, is never kept quiet
+        self._chain = event.decision.chain
         if answer is not None:
-            self._wait(wording.waiting(answer))
+            self._wait(*wording.waiting(answer))
 
-    def _wait(self, text: str) -> None:
+    def _wait(self, text: str, more: str = "") -> None:
         if self._console.is_terminal and not self._quiet:
             self._still()
-            self._status = self._console.status(text)
+            self._status = self._console.status(Elapsed(text, more))
             self._status.start()
             output.on_talk(self._still)
 
     def _switched(self, event: Switched) -> None:
         self._still()
         output.warning(wording.switched(event.failed, event.next_model))
-        self._wait(f"waiting for {event.next_model}")
+        following = (event.next_model, event.next_host)
+        candidate = next((c for c in self._chain if (c.model, c.host) == following), None)
+        self._wait(*wording.waiting(candidate) if candidate else (f"waiting for {event.next_model}",))
 
     def _piece(self, piece: Delta) -> None:
         if piece.thinking and self._show_thinking:

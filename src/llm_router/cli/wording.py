@@ -208,11 +208,13 @@ def footer(answer: Answer) -> str:
     return " · ".join(parts)
 
 
-def waiting(candidate: Candidate) -> str:
-    """What a person is told until the first token comes."""
+def waiting(candidate: Candidate) -> tuple[str, str]:
+    """What a person is told until the first token comes, and how long it should take."""
+    model = candidate.model
+    where = f"embedded {model}" if candidate.stand_in else f"{model} on {candidate.host}"
     if candidate.resident or candidate.estimate.load_s < 1:
-        return f"waiting for {candidate.model}"
-    return f"loading {candidate.model}, {about(candidate.estimate.load_s)}"
+        return f"waiting for {where}", ""
+    return f"loading {where}", f"{about(candidate.estimate.load_s)} expected"
 
 
 def host(snapshot: HostSnapshot) -> str:

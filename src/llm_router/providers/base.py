@@ -26,6 +26,10 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
         float, Meta(gt=0, description="until an answer begins; a 70B model may load for a minute first")
     ] = 300.0
     idle_s: Annotated[float, Meta(gt=0, description="between two pieces of an answer")] = 120.0
+    total_s: Annotated[
+        float,
+        Meta(gt=0, description="one request from its arrival to the last word, all models tried included"),
+    ] = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
