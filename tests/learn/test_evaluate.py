@@ -11,6 +11,7 @@ import pytest
 from tests.learn.conftest import WriteCases
 
 from llm_router.config import HostSettings, Settings
+from llm_router.drawing import Text
 from llm_router.errors import InvalidRequest
 from llm_router.fleet import Fleet, load_fleet
 from llm_router.learn import metrics
@@ -176,7 +177,18 @@ async def test_a_new_category_is_seen_to_win_and_lose_cases(
     row = next(row for row in found.per_category if row.category == "cocktails")
     assert (row.n, row.won, row.answered_before, row.answered_now) == (1, 1, 0, 2)
     assert (row.accept_before, row.accept_now) == (0.0, 1.0)
-    assert "New categories: cocktails" in page(msgspec.structs.replace(now, comparison=found), None)
+    text = page(msgspec.structs.replace(now, comparison=found), None)
+    assert "New categories: cocktails" in text
+    assert "<details open><summary>2 cases are answered otherwise" in text
+
+
+async def test_a_long_name_keeps_to_its_place(found: Report) -> None:
+    name = "a_category_with_a_very_long_name"
+    rows = (msgspec.structs.replace(found.per_category[0], category=name),)
+    bars = charts(msgspec.structs.replace(found, per_category=rows))["categories"]
+    labels = [shape.text for group in bars.groups for shape in group.shapes if isinstance(shape, Text)]
+    assert "a_category_with_a_ver…" in labels
+    assert any(group.title.startswith(name) for group in bars.groups)
 
 
 async def test_cases_that_only_one_evaluation_has_are_counted(found: Report, cases: tuple[Case, ...]) -> None:

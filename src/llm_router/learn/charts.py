@@ -33,6 +33,7 @@ NAMES: Mapping[Colour, str] = {
 _ROW, _CELL, _LABELS = 24.0, 26.0, 176.0
 _PLOT_WIDTH, _PLOT_HEIGHT = 520.0, 340.0
 _GAP = 28.0
+_LABEL_CHARS = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def category_bars(report: Report) -> Chart:
         groups.append(
             Group(
                 (
-                    Text(_LABELS - 10, y + 12, row.category, 12, INK, "end"),
+                    Text(_LABELS - 10, y + 12, _label(row.category), 12, INK, "end"),
                     Box(_LABELS, y + 2, span, 13, GRID, GRID, 3, opacity=0.45),
                     Box(_LABELS, y + 2, max(span * row.accept, 1), 13, colour, colour, 3, opacity=0.85),
                     Line(((mark, y - 1), (mark, y + 18)), INK, 2),
@@ -126,8 +127,8 @@ def confusion_matrix(report: Report) -> Chart:
     shapes: list[Shape] = []
     for index, name in enumerate(names):
         middle = index * _CELL + _CELL / 2
-        shapes.append(Text(_LABELS - 8, top + middle + 4, name, 11.5, INK, "end"))
-        shapes.append(Text(_LABELS + middle + 4, top - 8, name, 11.5, INK, upright=True))
+        shapes.append(Text(_LABELS - 8, top + middle + 4, _label(name), 11.5, INK, "end"))
+        shapes.append(Text(_LABELS + middle + 4, top - 8, _label(name), 11.5, INK, upright=True))
     for index in range(len(names) + 1):
         at = index * _CELL
         shapes.append(Line(((_LABELS, top + at), (_LABELS + side, top + at)), GRID, 0.7))
@@ -231,6 +232,11 @@ def coverage_curve(report: Report) -> Chart:
     plot = _Plot("most confident share of the cases", "acceptable", low=_floor(values))
     curve = plot.curve([(point.coverage, point.accept) for point in report.risk_coverage], BLUE)
     return plot.chart("Risk and coverage", [Group(plot.frame()), curve], "")
+
+
+def _label(name: str) -> str:
+    """A category's name, cut to the place there is for it; the whole name is told on hovering."""
+    return name if len(name) <= _LABEL_CHARS else name[: _LABEL_CHARS - 1] + "…"
 
 
 def _floor(values: Sequence[float]) -> float:

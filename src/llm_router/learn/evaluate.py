@@ -96,7 +96,7 @@ async def evaluate(
             if found.stage == "default":
                 notes[_last_note(found)] += 1
             progress("classifying", number, len(cases))
-        warnings += (f"{n:,} cases got the default category: {note}" for note, n in notes.items())
+        warnings += (f"cases that got the default category: {n:,}; {note}" for note, n in notes.items())
     asked: dict[str, AskedAnswer] = {}
     if ask_with is not None:
         unsure = [c for c, a in zip(cases, alone, strict=True) if (a.confidence or 0.0) < asked_below]
@@ -295,4 +295,4 @@ def _unknown(cases: Sequence[Case], fleet: Fleet) -> tuple[str, ...]:
         return ()
     names = sorted({name for case in lost for name in case.accept})
     shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
-    return (f"{len(lost):,} cases can only be wrong: the fleet does not have {shown}",)
+    return (f"cases that can only be wrong: {len(lost):,}; the fleet does not have {shown}",)

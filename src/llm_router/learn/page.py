@@ -13,6 +13,9 @@ from llm_router.learn.figures import BaselineFigures, CaseResult, Comparison, Fi
 
 WORST_SHOWN = 40
 FLIPS_SHOWN = 60
+FLIPS_OPEN = 12
+"""So many are shown at once; more are folded up, so that the charts are not far below."""
+
 GROUPS_SHOWN = 10
 _SHOWN_CHARS = 420
 
@@ -244,9 +247,10 @@ def _comparison(found: Comparison, texts: Mapping[str, str] | None) -> str:
         for f in found.flips[:FLIPS_SHOWN]
     ]
     more = f" The first {FLIPS_SHOWN} of {len(found.flips):,}." if len(found.flips) > FLIPS_SHOWN else ""
+    is_open = " open" if len(flips) <= FLIPS_OPEN else ""
     shown = (
-        f"<h3>Cases answered otherwise</h3><p>Lost ones first.{more}</p>"
-        + _table(["", "answer", "acceptable", "case"], flips, raw_last=True)
+        f"<details{is_open}><summary>{len(found.flips):,} cases are answered otherwise, lost first.{more}"
+        f"</summary>{_table(['', 'answer', 'acceptable', 'case'], flips, raw_last=True)}</details>"
         if flips
         else ""
     )
@@ -265,7 +269,9 @@ def changes(before: Figures, now: Figures) -> Iterator[tuple[str, float | None, 
 
 
 def _change(before: float | None, now: float | None) -> str:
-    return "" if before is None or now is None else f"{now - before:+.3f}"
+    if before is None or now is None:
+        return ""
+    return f"{now - before:+.3f}" if now != before else "0"
 
 
 def _figure(value: float | None) -> str:
@@ -304,7 +310,7 @@ body { margin: 0 auto; max-width: 78rem; padding: 1.5rem 1rem 4rem; background: 
 header p, p { color: var(--grey); margin: .3rem 0 .8rem; }
 h1 { font-size: 1.5rem; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.05rem; margin: 0 0 .6rem; }
-h3 { font-size: .95rem; margin: 1.2rem 0 .2rem; }
+summary { cursor: pointer; margin: 1rem 0 .4rem; }
 * + h2 { margin-top: 1.4rem; }
 section, .tiles > div { background: var(--paper); border: 1px solid var(--grid); border-radius: 10px; }
 section { padding: 1.1rem 1.2rem; margin: 0 0 1rem; min-width: 0; }
