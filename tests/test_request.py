@@ -9,7 +9,17 @@ import pytest
 
 from llm_router.errors import InvalidRequest
 from llm_router.names import canonical, is_auto, is_cloud, same_model
-from llm_router.request import MAX_IMAGE_BYTES, ApiKind, Image, Json, Message, RouteRequest, Tool, ToolCall
+from llm_router.request import (
+    MAX_IMAGE_BYTES,
+    ApiKind,
+    Document,
+    Image,
+    Json,
+    Message,
+    RouteRequest,
+    Tool,
+    ToolCall,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 32
 
@@ -92,6 +102,19 @@ def test_names_are_compared_as_ollama_does() -> None:
     assert same_model("ollama/mistral:7b", "mistral:7B")
     assert not same_model("llama3.1", "llama3.1:70b")
     assert canonical("hf.co/some:thing/model") == "hf.co/some:thing/model:latest"
+
+
+def test_documents_stand_behind_the_task_and_only_the_model_is_told_their_names() -> None:
+    notes, plan = Document("api.txt", "Valve 3 leaks."), Document("plan.md", "Repair it on Monday.")
+    request = RouteRequest.from_text("Compare these", documents=[notes, plan])
+    (message,) = request.messages
+    read = "Compare these\n\nFile api.txt:\nValve 3 leaks.\n\nFile plan.md:\nRepair it on Monday."
+    assert message.text == request.prompt == read and request.texts == (read,)
+    assert request.task == "Compare these\n\nDocument:\nValve 3 leaks.\n\nDocument:\nRepair it on Monday."
+    alone = RouteRequest.from_text("", documents=[notes])
+    assert (alone.prompt, alone.task) == ("File api.txt:\nValve 3 leaks.", "Document:\nValve 3 leaks.")
+    plain = RouteRequest.from_text("Compare these")
+    assert plain.task == plain.prompt == "Compare these"
 
 
 def test_cloud_names_are_known() -> None:

@@ -167,13 +167,24 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """A text that a task is about. The model is told its name; what kind of task it is, is judged without."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
+    """One turn. ``judged`` is what classification reads instead of ``text``; empty: the text itself."""
+
     role: Role
     text: str
     images: tuple[Image, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     tool_name: str = ""
     tool_call_id: str = ""
+    judged: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,29 +236,49 @@ class RouteRequest:
         text: str,
         *,
         images: Iterable[Image] = (),
+        documents: Iterable[Document] = (),
         model: str | None = None,
         options: Mapping[str, Json] | None = None,
         system: str | None = None,
         session_id: str | None = None,
     ) -> RouteRequest:
-        """A single task in words. Raises InvalidRequest where there is nothing but white space."""
+        """A single task in words, and the documents it is about after them.
+
+        Raises InvalidRequest where there is nothing but white space.
+        """
         before = (Message("system", system),) if system else ()
+        attached = tuple(documents)
+        whole = _paragraphs(text, (f"File {document.name}:\n{document.text}" for document in attached))
+        judged = _paragraphs(text, map(_unnamed, attached)) if attached else ""
         return cls(
-            messages=(*before, Message("user", text, tuple(images))),
+            messages=(*before, Message("user", whole, tuple(images), judged=judged)),
             model=model,
             options=dict(options or {}),
             session_id=session_id,
         )
 
     @cached_property
-    def task(self) -> str:
-        """The words that say what is wanted now: the last user message, or the texts to embed."""
-        if self.kind is ApiKind.EMBEDDING:
-            return "\n".join(self.inputs)
+    def asking(self) -> Message:
+        """The message that says what is wanted now: the last one of the user. Not for texts to embed."""
         for message in reversed(self.messages):
             if message.role == "user" and (message.images or not _blank(message.text)):
-                return message.text
-        return self.messages[-1].text
+                return message
+        return self.messages[-1]
+
+    @cached_property
+    def task(self) -> str:
+        """The words by which the task is judged: the last user message, or the texts to embed.
+
+        What a model reads are the messages; they may hold more, such as the names of attached files.
+        """
+        if self.kind is ApiKind.EMBEDDING:
+            return "\n".join(self.inputs)
+        return self.asking.judged or self.asking.text
+
+    @property
+    def prompt(self) -> str:
+        """The task as a model reads it where it is given one text and no conversation."""
+        return self.task if self.kind is ApiKind.EMBEDDING else self.asking.text
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
@@ -296,6 +327,14 @@ class RouteRequest:
         read += map(_tool_text, self.tools)
         read.append(self.suffix or "")
         return TextShape("\n".join(read))
+
+
+def _paragraphs(text: str, more: Iterable[str]) -> str:
+    return "\n\n".join(part for part in (text, *more) if part)
+
+
+def _unnamed(document: Document) -> str:
+    return f"Document:\n{document.text}"
 
 
 def _blank(text: str) -> bool:

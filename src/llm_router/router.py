@@ -345,7 +345,7 @@ class Router:
     async def _vectors(self, run: _Run, attempt: _Running) -> Embeddings:
         candidate, request = attempt.candidate, run.request
         call = EmbedCall(
-            candidate.served_as, request.inputs or (request.task,), candidate.num_ctx, request.dimensions
+            candidate.served_as, request.inputs or (request.prompt,), candidate.num_ctx, request.dimensions
         )
         async with self._limit(run, attempt):
             return await self._watch.provider(candidate.host).embed(call)
@@ -466,7 +466,7 @@ def _as_embedding(request: RouteRequest | str | Sequence[str]) -> RouteRequest:
     if isinstance(request, RouteRequest):
         if request.inputs:
             return request
-        return RouteRequest(kind=ApiKind.EMBEDDING, inputs=(request.task,), model=request.model)
+        return RouteRequest(kind=ApiKind.EMBEDDING, inputs=(request.prompt,), model=request.model)
     return RouteRequest(
         kind=ApiKind.EMBEDDING, inputs=(request,) if isinstance(request, str) else tuple(request)
     )

@@ -93,6 +93,38 @@ def test_a_text_file_goes_along_with_its_name(fleet_server: FakeOllama, invoke: 
     assert result.stdout == "phi4 heard: Summarise this\n\nFile report.txt:\n수익이 늘었다\n"
 
 
+@pytest.mark.parametrize("task", ["Summarise this in three sentences", ""])
+def test_the_name_of_a_file_sways_no_category(
+    task: str, no_server: str, invoke: Invoke, folder: Path
+) -> None:
+    text = "The crew checked the valves and wrote down the pressure. " * 6
+    decided = []
+    for name in (
+        "report.txt",
+        "weather_api_tools.json",
+        "prove_theorem.txt",
+        "korean_translation.md",
+        "요약.md",
+    ):
+        (folder / name).write_text(text, encoding="utf-8")
+        given = ["--file", str(folder / name), *([task] if task else [])]
+        told = json.loads(invoke("route", "--json", *given).stdout)
+        decided.append((told["category"], told["confidence"], told["evidence"]))
+    assert decided == decided[:1] * len(decided)
+
+
+def test_mission_control_is_told_no_name_of_a_file(
+    fleet_server: FakeOllama, invoke: Invoke, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_ROUTER_CLASSIFY__ASK_BELOW", "1.0")
+    (folder / "prove_theorem.txt").write_text("Valve 3 leaks.", encoding="utf-8")
+    invoke("ask", "-q", "--file", str(folder / "prove_theorem.txt"), "Summarise this")
+    bodies = [str(r.body) for r in fleet_server.requests if r.path == "/api/chat"]
+    asked = [body for body in bodies if "'format':" in body]
+    assert asked and all("Valve 3 leaks." in body and "prove_theorem" not in body for body in asked)
+    assert "File prove_theorem.txt" in bodies[-1]
+
+
 def test_a_pipe_without_text_is_the_task(fleet_server: FakeOllama, invoke: Invoke) -> None:
     assert invoke("ask", "-q", "--model", "phi4", stdin="from a pipe").stdout == "phi4 heard: from a pipe\n"
 

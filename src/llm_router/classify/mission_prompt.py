@@ -256,7 +256,8 @@ def _sample(text: str, characters: int) -> str:
 
 def _turns(request: RouteRequest, room: Room) -> Iterator[tuple[str, str]]:
     """The last messages around the task, oldest first, each marked with who said it."""
-    asks = [n for n, m in enumerate(request.messages) if m.role == "user" and m.text == request.task]
+    users = [(n, m) for n, m in enumerate(request.messages) if m.role == "user"]
+    asks = [n for n, m in users if request.task in (m.judged, m.text)]
     around = [m for n, m in enumerate(request.messages) if n not in asks[-1:]]
     for message in around[-room.turns :] if room.turns else ():
         parts = [_sample(message.text, room.turn_characters)]

@@ -38,19 +38,19 @@ class TaskInput:
 
     def request(self) -> RouteRequest:
         """Reads the files and, where it is asked for, stdin. Raises InvalidRequest or UsageError."""
-        from llm_router.request import Image, RouteRequest
+        from llm_router.request import Document, Image, RouteRequest
 
         images = [Image.from_file(path) for path in self.images]
-        parts = [self._text(has_images=bool(images))]
-        parts += [f"File {path.name}:\n{_file_text(path)}" for path in self.files]
+        words = self._text(has_images=bool(images))
         options: dict[str, Json] = {}
         if self.max_tokens is not None:
             options["num_predict"] = self.max_tokens
         if self.temperature is not None:
             options["temperature"] = self.temperature
         request = RouteRequest.from_text(
-            "\n\n".join(part for part in parts if part),
+            words,
             images=images,
+            documents=[Document(path.name, _file_text(path)) for path in self.files],
             model=_clean(self.model, "--model"),
             options=options,
             system=_clean(self.system, "--system"),

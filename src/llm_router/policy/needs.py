@@ -50,7 +50,7 @@ class Demand:
 
     def _counted(self, family: TokenizerFamily) -> int:
         if self.embeds:
-            texts = self.request.inputs or (self.request.task,)
+            texts = self.request.inputs or (self.request.prompt,)
             return max(estimate_tokens(text, family).high for text in texts)
         return self.request.estimate(family).high
 

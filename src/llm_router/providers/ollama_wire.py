@@ -72,7 +72,7 @@ def generate_body(call: ChatCall) -> JsonObject:
     """``/api/generate``, for prompts that must not be put into a chat."""
     request = call.request
     system = "\n".join(m.text for m in request.messages if m.role == "system")
-    body: JsonObject = {"prompt": request.task}
+    body: JsonObject = {"prompt": request.prompt}
     if system:
         body["system"] = system
     if request.images:

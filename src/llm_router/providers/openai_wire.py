@@ -127,7 +127,7 @@ def chat_body(call: ChatCall) -> JsonObject:
 def completion_body(call: ChatCall) -> JsonObject:
     """``/v1/completions``, for a raw prompt or one with a suffix."""
     request = call.request
-    body = _common(call) | {"prompt": request.task}
+    body = _common(call) | {"prompt": request.prompt}
     if request.suffix is not None:
         body["suffix"] = request.suffix
     if body.pop("logprobs", None):
