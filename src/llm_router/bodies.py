@@ -151,7 +151,9 @@ def request_from_json(data: bytes | str) -> RouteRequest:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _not_json(data, error) from error
     except RecursionError as error:
-        raise InvalidRequest("the body is nested too deeply", why="no request needs that") from error
+        raise InvalidRequest(
+            "the body is nested too deeply", why="no request needs that", hint="send it flatter"
+        ) from error
 
 
 def request_from_body(body: JsonObject) -> RouteRequest:
@@ -174,13 +176,19 @@ def _not_json(data: bytes | str, error: Exception) -> InvalidRequest:
         )
     except (ValueError, RecursionError):
         pass
-    return InvalidRequest("the body is not JSON", why=str(error))
+    return InvalidRequest(
+        "the body is not JSON", why=str(error), hint="one request is one JSON object, in UTF-8"
+    )
 
 
 def _wrong_field(error: msgspec.ValidationError) -> InvalidRequest:
     message, _, where = str(error).partition(" - at ")
     field = where.strip("`").removeprefix("$.") or "the body"
-    return InvalidRequest(f"cannot read {field}", why=message.replace("`", "'"))
+    return InvalidRequest(
+        f"cannot read {field}",
+        why=message.replace("`", "'"),
+        hint="send it as OpenAI's or Ollama's API takes it",
+    )
 
 
 def _request(body: _Body) -> RouteRequest:
@@ -229,7 +237,9 @@ def _embedding(body: _Body, value: str | Sequence[Any]) -> RouteRequest:
 
 def _chat_messages(messages: Sequence[_Message]) -> tuple[Message, ...]:
     if not messages:
-        raise InvalidRequest("the conversation is empty", why="messages has no entry")
+        raise InvalidRequest(
+            "the conversation is empty", why="messages has no entry", hint="send at least one message"
+        )
     return tuple(_message(message, index) for index, message in enumerate(messages))
 
 
@@ -289,7 +299,9 @@ def _tool_call(call: _ToolCall) -> ToolCall:
             parsed = msgspec.json.decode(arguments or "{}")
         except msgspec.DecodeError as error:
             raise InvalidRequest(
-                f"cannot read the arguments of the tool call {call.function.name!r}", why=str(error)
+                f"cannot read the arguments of the tool call {call.function.name!r}",
+                why=str(error),
+                hint="send them as a JSON object, or as its text",
             ) from error
         arguments = parsed if isinstance(parsed, dict) else {"value": parsed}
     return ToolCall(call.function.name, arguments or {}, call.id or "")
@@ -341,7 +353,11 @@ def _options(body: _Body) -> dict[str, Json]:
 def _whole(field: str, value: int | float | None) -> int | None:
     if isinstance(value, float):
         if not value.is_integer():
-            raise InvalidRequest(f"cannot read {field}", why=f"{value} is not a whole number")
+            raise InvalidRequest(
+                f"cannot read {field}",
+                why=f"{value} is not a whole number",
+                hint="round it, or leave it out",
+            )
         return int(value)
     return value
 

@@ -106,7 +106,9 @@ class Image:
     def from_bytes(cls, data: bytes, *, name: str = "the image") -> Image:
         """Checks size and signature. Raises InvalidRequest for an empty, too large or foreign file."""
         if not data:
-            raise InvalidRequest(f"cannot use {name}", why="it is empty")
+            raise InvalidRequest(
+                f"cannot use {name}", why="it is empty", hint="check that the picture was written whole"
+            )
         if len(data) > MAX_IMAGE_BYTES:
             raise InvalidRequest(
                 f"cannot use {name}",
@@ -148,11 +150,16 @@ class Image:
         try:
             head = base64.b64decode(payload[:64], validate=True)
         except (binascii.Error, ValueError) as error:
-            raise InvalidRequest("cannot use an image of the request", why="it is not base64") from error
+            raise InvalidRequest(
+                "cannot use an image of the request",
+                why="it is not base64",
+                hint="send bare base64, or a data: URL with base64",
+            ) from error
         if len(payload) * 3 // 4 > MAX_IMAGE_BYTES:
             raise InvalidRequest(
                 "cannot use an image of the request",
                 why=f"it has {len(payload) * 3 / 4e6:.0f} MB, the limit is {MAX_IMAGE_BYTES / 1e6:.0f} MB",
+                hint="scale it down; vision models work on about 1 megapixel",
             )
         return cls(_media_type(head, "an image of the request"), payload)
 
@@ -222,7 +229,9 @@ class RouteRequest:
     def __post_init__(self) -> None:
         if self.kind is ApiKind.EMBEDDING:
             if not self.inputs or not any(text.strip() for text in self.inputs):
-                raise InvalidRequest("nothing to embed", why="the input is empty")
+                raise InvalidRequest(
+                    "nothing to embed", why="the input is empty", hint="send at least one text"
+                )
         elif all(_blank(m.text) and not m.images for m in self.messages):
             raise InvalidRequest("nothing to do", why="the task is empty", hint="say what you want done")
         if self.model is not None and is_auto(self.model):

@@ -48,6 +48,58 @@ def test_a_picture_of_50_mb(invoke: Invoke, folder: Path) -> None:
     assert "it has 52 MB, the limit is 21 MB" in told(result.stderr)[0]
 
 
+def test_an_empty_picture(invoke: Invoke, folder: Path) -> None:
+    picture = folder / "empty.png"
+    picture.touch()
+    error, hint = told(invoke("ask", "--image", str(picture), "hello").stderr)
+    assert (
+        error == f"cannot use {picture}: it is empty" and hint == "check that the picture was written whole"
+    )
+
+
+@pytest.mark.crewai
+def test_a_folder_in_place_of_a_drawing(invoke: Invoke, folder: Path) -> None:
+    result = invoke("plot", "--out", str(folder))
+    assert result.exit_code == 2
+    assert told(result.stderr) == (f"cannot write {folder}: it is a directory", "name a file in it")
+
+
+def test_lines_that_are_no_requests_are_told_with_where_to_look(
+    fleet_server: FakeOllama, invoke: Invoke, folder: Path
+) -> None:
+    file = folder / "requests.jsonl"
+    file.write_bytes(b'{"prompt": "hi"}\nnot json\n\xff\xfe\n')
+    result = invoke("route", "--requests", str(file))
+    warning, hint = result.stderr.splitlines()
+    assert result.exit_code == 1
+    assert warning.startswith("warning: 2 of 3 lines are no requests")
+    assert hint == "hint: each of them has its error in its place in the output"
+
+
+@pytest.mark.parametrize("command", [["models"], ["categories"], ["init"], ["pull", "phi4"]])
+@pytest.mark.parametrize(
+    ("address", "hint"),
+    [
+        ("{url}/wrong/path", "check address and port, and a proxy in between"),
+        ("https://{place}", "give the address with http:// where the server has no certificate"),
+        ("http://127.0.0.1:9", "start it, or set OLLAMA_HOST to its address"),
+    ],
+)
+def test_the_hint_about_a_host_fits_what_is_found_there(
+    fleet_server: FakeOllama,
+    invoke: Invoke,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    address: str,
+    hint: str,
+) -> None:
+    place = fleet_server.url.removeprefix("http://")
+    monkeypatch.setenv("OLLAMA_HOST", address.format(url=fleet_server.url, place=place))
+    result = invoke(*command)
+    assert result.exit_code == (0 if command[0] in ("models", "categories") else 1)
+    assert result.stderr.splitlines()[-1].startswith(f"hint: {hint}")
+
+
 def test_a_text_in_place_of_a_picture(invoke: Invoke, folder: Path) -> None:
     text = folder / "a.txt"
     text.write_text("hello", encoding="utf-8")
@@ -144,6 +196,11 @@ def test_something_that_is_not_ollama_behind_the_port(
         (
             ["ask", "--max-tokens", "0", "x"],
             "invalid value for '--max-tokens': 0 is not in the range x>=1",
+            "see: llm-router ask --help",
+        ),
+        (
+            ["ask", "--temperature", "hot", "x"],
+            "invalid value for '--temperature': 'hot' is not a number",
             "see: llm-router ask --help",
         ),
         (["config", "shwo"], "no such command 'shwo'", "did you mean 'show'?"),

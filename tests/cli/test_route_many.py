@@ -65,12 +65,13 @@ def test_a_bad_line_is_an_error_in_its_place_and_the_run_goes_on(
     told = rows(result.stdout)
     assert result.exit_code == 1
     assert [row.get("line") for row in told] == [None, 2, 4, 5, 6, 7, 8, 9, None]
+    assert all(row["error"]["hint"] for row in told if "error" in row)
     assert told[2]["error"] == {
         "code": "unknown_model",
         "message": "unknown model 'phi5': neither the fleet file nor a reachable host has it",
         "hint": "did you mean 'phi4'?",
     }
-    assert result.stderr.count("\n") == 1
+    assert result.stderr.count("\n") == 2, "one line and its hint"
     assert result.stderr.startswith("warning: 7 of 9 lines are no requests")
     assert "line 2: " in result.stderr
 

@@ -12,6 +12,9 @@ import click
 from llm_router.cli import output
 from llm_router.errors import LLMRouterError
 
+_KINDS = {"a valid float range": "a number", "a valid integer range": "a whole number"}
+"""What click calls a number with bounds, and what people call it."""
+
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -62,6 +65,8 @@ def _misuse(error: click.ClickException) -> int:
         message, hint = f"no such option {error.option_name!r}", _option_hint(error, context) or hint
     elif isinstance(error, click.UsageError) and not possible:
         message = error.format_message().rstrip(".")
+        for kind, words in _KINDS.items():
+            message = message.replace(kind, words)
     if hint is None:
         hint = f"see: {_command_path(context)} --help"
     output.error(message[:1].lower() + message[1:], hint=hint)

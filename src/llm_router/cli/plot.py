@@ -8,6 +8,7 @@ import click
 
 from llm_router.cli import output
 from llm_router.cli.context import Options, pass_options
+from llm_router.errors import InvalidRequest
 
 
 @click.command()
@@ -23,6 +24,8 @@ from llm_router.cli.context import Options, pass_options
 @pass_options
 def plot(options: Options, /, out: Path, as_json: bool) -> None:
     """Draws the CrewAI flow of your fleet and prints the path of the picture. Needs the extra [crewai]."""
+    if out.is_dir():
+        raise InvalidRequest(f"cannot write {out}", why="it is a directory", hint="name a file in it")
     from llm_router.flow import DynamicModelFlow
 
     path = DynamicModelFlow(fleet=options.fleet()).plot(out)

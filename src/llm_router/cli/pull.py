@@ -219,10 +219,12 @@ def planned(tags: Iterable[str], world: World, *, force: bool = False) -> Plan:
 
 
 def _unreachable(snapshot: HostSnapshot) -> LLMRouterError:
+    from llm_router.cli.warnings import way_out
+
     return LLMRouterError(
-        f"{snapshot.name} at {snapshot.url} is not reachable",
+        f"cannot use {snapshot.name} at {snapshot.url}",
         why=snapshot.problem,
-        hint="start it with: ollama serve; look closer with: llm-router doctor",
+        hint=f"{way_out(snapshot)}; look closer with: llm-router doctor",
     )
 
 

@@ -124,7 +124,9 @@ async def _decided(router: Router, number: int, text: bytes | None, tally: Tally
     try:
         if text is None:
             raise InvalidRequest(
-                "the line is too long", why=f"it has more than {MAX_LINE_BYTES / 1e6:.0f} MB"
+                "the line is too long",
+                why=f"it has more than {MAX_LINE_BYTES / 1e6:.0f} MB",
+                hint="send images smaller; a request stands on one line",
             )
         decision = await router.decide(request_from_json(text))
     except LLMRouterError as error:
@@ -141,6 +143,7 @@ def _summary(tally: Tally, elapsed_s: float) -> None:
         return
     output.warning(
         f"{tally.failed:,} of {tally.decided + tally.failed:,} lines are no requests{speed}; "
-        f"the first, {tally.first_failure}"
+        f"the first, {tally.first_failure}",
+        hint="each of them has its error in its place in the output",
     )
     click.get_current_context().exit(1)

@@ -99,9 +99,14 @@ def _address(host: HostSnapshot, seen: Surroundings) -> Finding:
     return Finding("hosts", "address", "ok", text, subject=host.name)
 
 
+def is_foreign(host: HostSnapshot) -> bool:
+    """Whether a program answers at the address that is no model server."""
+    return any(word in host.problem for word in _FOREIGN)
+
+
 def _unreachable(host: HostSnapshot, seen: Surroundings, *, alone: bool) -> Finding:
     severity: Severity = "problem" if alone else "warning"
-    if any(word in host.problem for word in _FOREIGN):
+    if is_foreign(host):
         return Finding(
             "hosts",
             "not_a_model_server",
