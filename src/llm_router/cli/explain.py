@@ -22,6 +22,9 @@ BAR_WIDTH = 24
 BARS = 6
 """Categories shown with their probability; the others share the rest."""
 
+LEAST = 0.0005
+"""A probability that would be shown as nothing is none of them."""
+
 
 @click.command()
 @task_options
@@ -118,12 +121,13 @@ def _bars(decision: Decision) -> Iterator[Any]:
     from rich.text import Text
 
     ranked = sorted(decision.classification.probabilities.items(), key=lambda item: (-item[1], item[0]))
-    width = max((len(name) for name, _ in ranked[:BARS]), default=0)
-    for name, probability in ranked[:BARS]:
+    shown = [item for item in ranked[:BARS] if item[1] >= LEAST] or ranked[:1]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, probability in shown:
         filled = round(probability * BAR_WIDTH)
         bar = Text("█" * filled + "·" * (BAR_WIDTH - filled), style="cyan")
         yield Text.assemble(f"  {output.one_line(name).ljust(width)}  ", bar, f"  {probability:.3f}")
-    rest = ranked[BARS:]
+    rest = ranked[len(shown) :]
     if rest:
         share = sum(probability for _, probability in rest)
         yield Text(f"  {len(rest)} others together {share:.3f}", style="dim")
