@@ -225,6 +225,7 @@ class RouteRequest:
     raw: bool = False
     dimensions: int | None = None
     session_id: str | None = None
+    _estimates: dict[TokenizerFamily, TokenEstimate] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.kind is ApiKind.EMBEDDING:
@@ -238,6 +239,7 @@ class RouteRequest:
             object.__setattr__(self, "model", None)
         given = {name: _option(name, value) for name, value in self.options.items() if value is not None}
         object.__setattr__(self, "options", given)
+        object.__setattr__(self, "_estimates", {})
 
     @classmethod
     def from_text(
@@ -298,7 +300,11 @@ class RouteRequest:
 
     @cached_property
     def images(self) -> tuple[Image, ...]:
-        return tuple(image for message in self.messages for image in message.images)
+        found: tuple[Image, ...] = ()
+        for message in self.messages:
+            if message.images:
+                found += message.images
+        return found
 
     @property
     def wants_schema(self) -> bool:
@@ -317,15 +323,12 @@ class RouteRequest:
             known = self._estimates[family] = self._estimate(family)
         return known
 
-    @cached_property
-    def _estimates(self) -> dict[TokenizerFamily, TokenEstimate]:
-        return {}
-
     def _estimate(self, family: TokenizerFamily) -> TokenEstimate:
-        fixed = MESSAGE_OVERHEAD_TOKENS * len(self.messages) + IMAGE_TOKENS * len(self.images)
+        markers = MESSAGE_OVERHEAD_TOKENS * len(self.messages)
+        fixed = markers + IMAGE_TOKENS * len(self.images)
         part = self._shape.estimate(family)
-        low = MESSAGE_OVERHEAD_TOKENS * len(self.messages)  # what an image costs differs most by model
-        return TokenEstimate(fixed + part.tokens, low + part.low, fixed + part.high)
+        # What an image costs differs most by model, so the lower bound counts none.
+        return TokenEstimate(fixed + part.tokens, markers + part.low, fixed + part.high)
 
     @cached_property
     def _shape(self) -> TextShape:

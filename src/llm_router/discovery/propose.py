@@ -166,6 +166,8 @@ def _usable_gb(host: HostSnapshot, machine: Machine) -> float:
 
 def _kept_out(item: _Found, model: Model, machine: Machine) -> str | None:
     """Why no request could ever go to the model, in the words of the policy; None where one could."""
+    if not item.tag.isprintable():
+        return "a fleet file takes no name with characters that cannot be seen"
     if item.installed.remote_host or is_cloud(item.installed.name):
         return "it would be answered on the internet; add it by hand, with policy.allow_cloud on"
     if not {"completion", "embedding"} & set(model.capabilities):

@@ -100,6 +100,10 @@ def decide(request: RouteRequest, classification: Classification, world: World) 
 def ranked(candidates: Iterable[Candidate], selected: str, settings: PolicySettings) -> list[Candidate]:
     """Best first; ties go to higher quality, then less memory, then the name, so that order is stable."""
 
+    candidates = list(candidates)
+    if len(candidates) < 2:
+        return candidates
+
     def key(c: Candidate) -> tuple[bool, float, float, float, str, str]:
         behind_owner = settings.prefer == "owner" and c.model != selected
         return behind_owner, -c.score, -c.quality, c.estimate.memory_gb, c.model, c.host
@@ -145,11 +149,13 @@ def _choices(request: RouteRequest, category: str, world: World) -> Sequence[Cho
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A model on a host that may take the request."""
+    """A model on a host that may take the request; ``unread`` is what an answer costs without the prompt."""
 
     choice: Choice
     standing: Standing
     host: HostSnapshot
+    unread: Estimate
+    memory_cost: float
     stand_in: bool = False
 
 
@@ -236,7 +242,7 @@ def _on_hosts(choice: Choice, gate: _Gate, world: World) -> tuple[list[_Place], 
         standing = world.standing(choice.model, host)
         rejection = gate.rejection(standing)
         if rejection is None:
-            found.append(_Place(choice, standing, host))
+            found.append(_place(choice, standing, host, gate.demand))
         else:
             refused.append(rejection)
     if not world.fleet_hosts:
@@ -255,17 +261,31 @@ def _stand_in(gate: _Gate, world: World) -> tuple[list[_Place], list[Rejection]]
         rejection = gate.rejection(standing)
         if rejection is None:
             choice = Choice(model=stand_in.name, quality=0.0, source="stand-in")
-            return [_Place(choice, standing, host, stand_in=True)], []
+            return [_place(choice, standing, host, gate.demand, stand_in=True)], []
         refused.append(rejection)
     return [], refused
 
 
+def _place(
+    choice: Choice, standing: Standing, host: HostSnapshot, demand: Demand, *, stand_in: bool = False
+) -> _Place:
+    unread = estimates.estimate(
+        standing.speed,
+        prompt_tokens=0,
+        answer_tokens=estimates.output_tokens(demand, standing.model),
+        resident=standing.warm,
+    )
+    memory_cost = standing.settings.memory_weight * (unread.memory_gb / standing.usable_memory_gb)
+    return _Place(choice, standing, host, unread, memory_cost, stand_in)
+
+
 def _candidate(place: _Place, demand: Demand) -> Candidate:
-    standing, quality = place.standing, place.choice.quality
-    expected = _cost(standing, demand, resident=standing.warm)
-    settings, total_s = standing.settings, expected.total_s
+    standing, quality, unread = place.standing, place.choice.quality, place.unread
+    settings = standing.settings
+    prefill_s = demand.tokens(standing.model.tokenizer) / standing.speed.prefill_tokens_per_s
+    expected = Estimate(unread.load_s, prefill_s, unread.decode_s, unread.memory_gb, unread.output_tokens)
+    total_s = unread.load_s + prefill_s + unread.decode_s
     slowness = total_s / (total_s + settings.time_scale_s)
-    fullness = expected.memory_gb / standing.usable_memory_gb
     return Candidate(
         standing.tag,
         place.host.name,
@@ -274,7 +294,7 @@ def _candidate(place: _Place, demand: Demand) -> Candidate:
         place.choice.source,
         standing.warm,
         expected,
-        quality - settings.time_weight * slowness - settings.memory_weight * fullness,
+        quality - settings.time_weight * slowness - place.memory_cost,
         standing.num_ctx if place.host.kind == "ollama" else None,
         standing.can_think,
         place.stand_in,
@@ -282,13 +302,12 @@ def _candidate(place: _Place, demand: Demand) -> Candidate:
     )
 
 
-def _cost(standing: Standing, demand: Demand, *, resident: bool) -> Estimate:
-    return estimates.estimate(
-        standing.speed,
-        prompt_tokens=demand.tokens(standing.model.tokenizer),
-        answer_tokens=estimates.output_tokens(demand, standing.model),
-        resident=resident,
-    )
+def _resident_cost(standing: Standing, demand: Demand) -> tuple[float, float]:
+    """GB and seconds of an answer by a model that is resident."""
+    speed, model = standing.speed, standing.model
+    prefill_s = demand.tokens(model.tokenizer) / speed.prefill_tokens_per_s
+    decode_s = estimates.output_tokens(demand, model) / speed.decode_tokens_per_s
+    return speed.memory_gb, prefill_s + decode_s
 
 
 def _savings(selected: str, chain: Sequence[Candidate], demand: Demand, world: World) -> Savings | None:
@@ -300,8 +319,8 @@ def _savings(selected: str, chain: Sequence[Candidate], demand: Demand, world: W
     answering = chain[0].model if chain and not chain[0].stand_in else selected
     if baseline is None or answering == baseline or demand.embeds:
         return None
-    big, small = (_cost(world.standing(tag), demand, resident=True) for tag in (baseline, answering))
-    return Savings(baseline, big.memory_gb - small.memory_gb, big.answering_s - small.answering_s)
+    big, small = (_resident_cost(world.standing(tag), demand) for tag in (baseline, answering))
+    return Savings(baseline, big[0] - small[0], big[1] - small[1])
 
 
 def _model_from(installed: InstalledModel) -> Model:
