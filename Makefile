@@ -7,10 +7,10 @@ LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-inde
 SOURCES := src tests test_router.py benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format coverage bench lock clean install
+.PHONY: help demo test check format coverage bench weights check-weights lock clean install
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## route six example tasks and answer some of them with a real model, here
 	@$(BIN)/llm-router demo
@@ -32,6 +32,13 @@ format: $(VENV)/.dev ## put the sources into the house style
 
 coverage: $(VENV)/.dev ## run the tests and report which lines they reach
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html
+
+weights: $(VENV)/.dev ## train the classifier that is shipped (CASES=folder: from labelled cases as well)
+	$(BIN)/llm-router train --out src/llm_router/data/encoder.npz $(if $(CASES),--cases $(CASES))
+
+check-weights: $(VENV)/.dev ## prove that the shipped classifier is what the training text (and CASES) gives
+	$(BIN)/llm-router train --check $(if $(CASES),--cases $(CASES))
+	$(BIN)/python -m llm_router.learn.leaks $(if $(CASES),--cases $(CASES))
 
 bench: $(VENV)/.dev ## measure what a decision costs, by size of the request, and the start of the program
 	$(BIN)/python benchmarks/decision.py

@@ -9,6 +9,7 @@ import pytest
 import test_router
 
 from llm_router.fleet import load_fleet
+from llm_router.learn.leaks import texts_of
 from llm_router.testing.fake_ollama import FakeOllama
 
 
@@ -39,12 +40,7 @@ def test_no_acceptance_task_is_part_of_the_training_data() -> None:
     tasks = {case.task for cases in (suite.routes, *suite.cases.values()) for case in cases}
     tasks -= {case.task for case in suite.routes}
     training = Path(test_router.__file__).parent / "training"
-    trained = {
-        json.loads(line)["text"]
-        for path in training.glob("*.jsonl")
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if line.strip()
-    }
+    trained = {place.text for place in texts_of(training)}
     assert len(trained) > 1000
     assert tasks & trained == set()
 

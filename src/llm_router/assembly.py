@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llm_router.classify.base import Stage
 from llm_router.classify.cascade import Cascade
@@ -23,6 +24,9 @@ from llm_router.policy.decide import case_for, model_facts
 from llm_router.policy.gates import Case
 from llm_router.providers.base import Provider
 from llm_router.request import RouteRequest
+
+if TYPE_CHECKING:
+    from llm_router.classify.encoder import Encoder
 
 
 def settings_of_the_user() -> Settings:
@@ -97,9 +101,17 @@ def prompt_of(settings: Settings) -> Prompt | None:
     return load_prompt(Path(named).expanduser()) if named else None
 
 
+def encoder_of(settings: Settings) -> Encoder:
+    """The embedded classifier with the weights that the settings name. Raises EncoderFileError."""
+    from llm_router.classify.encoder import Encoder
+
+    named = settings.classify.weights
+    return Encoder.load(Path(named).expanduser() if named else None)
+
+
 def cascade_of(settings: Settings, fleet: Fleet, watch: HostWatch, clock_s: Callable[[], float]) -> Cascade:
     """The stages of classification. Raises ConfigError where Mission Control's settings cannot be used."""
-    stages: list[Stage] = [Rules(fleet), EncoderStage(fleet)]
+    stages: list[Stage] = [Rules(fleet), EncoderStage(fleet, lambda: encoder_of(settings))]
     mission_control = settings.classify.mission_control
     model = mission_control.model or fleet.router
     if mission_control.enabled and model is not None:

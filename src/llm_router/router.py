@@ -35,6 +35,7 @@ from llm_router.answer import (
     Switched,
 )
 from llm_router.classify.cascade import Cascade
+from llm_router.classify.conversation import without_past_pictures
 from llm_router.config import Settings
 from llm_router.decision import Candidate, Classification, Decision
 from llm_router.errors import (
@@ -138,7 +139,7 @@ class Router:
         """The decision, and why ``model`` is not the one that answers: what keeps it out, what flips it."""
         request = _as_request(request)
         decision, world = await self._decided(request)
-        return decision, why_not(model, request, decision, world)
+        return decision, why_not(model, self._meant(request, decision.category), decision, world)
 
     async def run(self, request: RouteRequest | str, *, decision: Decision | None = None) -> Answer:
         """Decides and answers. Raises NoModelAvailable, AllAttemptsFailed or StreamBroken.
@@ -169,7 +170,7 @@ class Router:
         yield Decided(decision)
         if not decision.chain:
             raise _nothing(decision, world)
-        run = _Run(request, decision, world, begun_s)
+        run = _Run(self._meant(request, decision.category), decision, world, begun_s)
         while run.waiting and self._left_s(run) > 0:
             attempt = _Running(run.waiting.pop(0), self._clock_s())
             try:
@@ -225,9 +226,19 @@ class Router:
         self._refuse_cloud(request)
         classification = await self._cascade.classify(request) if category is None else _asked_for(category)
         world = await self._world()
-        decision = decide(request, classification, world)
+        decision = decide(self._meant(request, classification.category), classification, world)
         elapsed_ms = (self._clock_s() - begun_s) * 1000
         return decision.stamped(os.urandom(16).hex(), elapsed_ms), world
+
+    def _meant(self, request: RouteRequest, category: str) -> RouteRequest:
+        """The request without pictures of earlier turns, where a task in words has followed them.
+
+        What a model that was asked for by name gets is never changed.
+        """
+        if not request.images or request.model is not None:
+            return request
+        sees = self.fleet.category(category).requires.capability == "vision"
+        return request if sees else without_past_pictures(request)
 
     async def _world(self) -> World:
         """One World as long as the hosts stay as they are: it keeps what follows from them."""

@@ -10,7 +10,7 @@ import pytest
 
 from llm_router.classify.base import Verdict
 from llm_router.classify.cascade import Cascade
-from llm_router.classify.embedded import EncoderStage, task_text
+from llm_router.classify.embedded import EncoderStage
 from llm_router.classify.encoder import Encoder, EncoderFileError
 from llm_router.classify.rules import Rules
 from llm_router.decision import StageName
@@ -137,16 +137,26 @@ async def test_a_category_of_a_users_file_is_routed_to_by_its_examples(fleet: Fl
     assert (await cascade(changed, stage).classify(HELLO)).category == "simple_chat"
 
 
-def test_a_short_follow_up_is_read_with_the_message_before_it() -> None:
+async def test_without_weights_an_earlier_picture_may_still_be_meant(fleet: Fleet) -> None:
+    silent = Says("encoder", Verdict(note="broken"))
+    chat = RouteRequest(messages=(Message("user", "what is this", (PNG,)), Message("user", "and how old?")))
+    told = await cascade(fleet, Rules(fleet), silent).classify(chat)
+    assert fleet.category(told.category).requires.capability == "vision"
+
+
+async def test_a_stages_own_choice_and_sureness_count_before_its_likeliest_category(fleet: Fleet) -> None:
+    said = Verdict({"simple_chat": 0.6, "default_general": 0.4}, chosen="default_general", sureness=0.9)
+    second = Says("mission_control", Verdict({"max_rag": 1.0}))
+    told = await cascade(fleet, Says("encoder", said), second, sure_from=0.8).classify(HELLO)
+    assert (told.category, told.confidence, second.asked) == ("default_general", 0.9, 0)
+
+
+async def test_evidence_is_told_once(fleet: Fleet) -> None:
     chat = RouteRequest(
-        messages=(
-            Message("user", "Write a Python function that parses ISO dates"),
-            Message("assistant", "Shall I add tests?"),
-            Message("user", "yes, do it"),
-        )
+        messages=(Message("user", "what is this", (PNG,)), Message("user", "write me a poem"))
     )
-    assert task_text(chat) == "Write a Python function that parses ISO dates\nyes, do it"
-    assert task_text(HELLO) == "hello"
+    told = await cascade(fleet, Rules(fleet), EncoderStage(fleet)).classify(chat)
+    assert len(told.evidence) == len(set(told.evidence))
 
 
 async def test_probabilities_cover_only_what_is_possible_and_sum_to_one(fleet: Fleet) -> None:

@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from llm_router.classify import features
 from llm_router.classify.encoder import Encoder, EncoderFileError
-from llm_router.classify.ngrams import MAX_CHARS, ngrams
-from llm_router.learn.corpus import Row, read_rows
+from llm_router.learn.corpus import Row, read_rows, training_rows
 
 ROOT = Path(__file__).parents[2]
 EXACT = {
@@ -28,6 +28,7 @@ EXACT = {
     "Prove that √2 is irrational": "max_reasoning",
     "SQL: 7-day moving average of revenue per shop": "structured_data",
 }
+VISION = {"max_vision", "fast_vision", "hybrid_reasoner"}
 RECALL_FLOOR = {
     "max_reasoning_moe": 0.7,
     "max_vision": 0.7,
@@ -49,8 +50,11 @@ def heldout() -> list[Row]:
 
 
 def answer(encoder: Encoder, text: str, allowed: set[str] | None = None) -> str:
-    found = encoder.probabilities(text, allowed)
-    return max(found, key=found.__getitem__)
+    return encoder.judge(encoder.read(text), allowed).category
+
+
+def answer_about_a_picture(encoder: Encoder, text: str) -> str:
+    return encoder.judge(encoder.read(text), VISION, picture=True).category
 
 
 @pytest.mark.parametrize(("text", "category"), EXACT.items())
@@ -67,7 +71,8 @@ def test_every_category_is_found_again_in_texts_it_was_not_trained_on(
     total: Counter[str] = Counter()
     for row in heldout:
         total[row.category] += 1
-        right[row.category] += answer(encoder, row.text) == row.category
+        found = answer_about_a_picture(encoder, row.text) if row.picture else answer(encoder, row.text)
+        right[row.category] += found == row.category
     assert set(total) == set(encoder.categories)
     recall = {name: right[name] / total[name] for name in total}
     too_low = {n: r for n, r in recall.items() if r < RECALL_FLOOR.get(n, USUAL_FLOOR)}
@@ -76,13 +81,8 @@ def test_every_category_is_found_again_in_texts_it_was_not_trained_on(
 
 
 def test_held_back_texts_are_not_in_the_training_text(heldout: list[Row]) -> None:
-    trained = {
-        row.text.lower()
-        for path in (ROOT / "training").glob("*.jsonl")
-        if path.stem in {r.category for r in heldout}
-        for row in read_rows(path)
-    }
-    assert not [row.text for row in heldout if row.text.lower() in trained]
+    trained = {row.text.strip().lower() for row in training_rows(ROOT / "training")}
+    assert not [row.text for row in heldout if row.text.strip().lower() in trained]
 
 
 @pytest.mark.parametrize(
@@ -116,10 +116,9 @@ def test_korean_texts_do_not_all_fall_in_one_bin_where_the_korean_category_is_ru
 
 
 def test_korean_requests_about_an_image_are_told_apart(encoder: Encoder) -> None:
-    vision = {"max_vision", "fast_vision", "hybrid_reasoner"}
-    assert answer(encoder, "이 표에서 매출을 읽어줘", vision) == "max_vision"
-    assert answer(encoder, "이 꽃 이름이 뭐야?", vision) == "fast_vision"
-    assert answer(encoder, "그림에서 각 x의 크기를 구하시오", vision) == "hybrid_reasoner"
+    assert answer_about_a_picture(encoder, "이 표에서 매출을 읽어줘") == "max_vision"
+    assert answer_about_a_picture(encoder, "이 꽃 이름이 뭐야?") == "fast_vision"
+    assert answer_about_a_picture(encoder, "그림에서 각 x의 크기를 구하시오") == "hybrid_reasoner"
 
 
 @pytest.mark.parametrize(
@@ -182,13 +181,15 @@ def test_a_mask_without_a_known_category_is_refused(encoder: Encoder, allowed: s
 )
 def test_odd_texts_get_an_answer(encoder: Encoder, text: str) -> None:
     assert sum(encoder.probabilities(text).values()) == pytest.approx(1.0, abs=1e-5)
-    encoder.top_features(text, "simple_chat")
+    encoder.telling(encoder.read(text), "simple_chat")
 
 
 def test_a_huge_text_is_read_in_part_and_its_ends_count(encoder: Encoder) -> None:
     filler = "The record of the sitting goes on with the same matter and the same speakers. " * 40_000
-    assert len(ngrams(filler).text) <= MAX_CHARS + 4
-    assert answer(encoder, filler + "\n\nSummarise the whole document above.") == "long_context"
+    assert len(features.sample(filler)) <= features.MAX_CHARS
+    assert "summarise" not in encoder.read(filler).keys
+    assert "summarise" in encoder.read(filler + "\n\nSummarise the whole document above.").keys
+    assert "summarise" in encoder.read("Summarise the whole document below.\n\n" + filler).keys
 
 
 def test_decomposed_hangul_reads_like_composed(encoder: Encoder) -> None:
@@ -197,26 +198,29 @@ def test_decomposed_hangul_reads_like_composed(encoder: Encoder) -> None:
     text = "오늘 저녁 뭐 먹을까?"
     decomposed = unicodedata.normalize("NFD", text)
     assert decomposed != text
-    assert ngrams(decomposed).ids.tolist() == ngrams(text).ids.tolist()
+    assert features.tokens(decomposed) == features.tokens(text)
 
 
-def test_top_features_are_words_of_the_text(encoder: Encoder) -> None:
-    found = encoder.top_features("Prove that the square root of 2 is irrational", "max_reasoning")
+def test_what_is_told_are_words_of_the_text(encoder: Encoder) -> None:
+    text = "Prove that the square root of 2 is irrational"
+    found = encoder.telling(encoder.read(text), "max_reasoning")
     assert 1 <= len(found) <= 3
-    assert "prove" in found
-    assert encoder.top_features("Prove it", "max_reasoning", n=0) == ()
+    assert all(word.startswith("(") or word in text.lower() for word in found)
+    assert any(word in text.lower() for word in found)
+    assert encoder.telling(encoder.read("Prove it"), "max_reasoning", n=0) == ()
 
 
 def test_contributions_add_up_to_the_score_they_explain(encoder: Encoder) -> None:
     for text in ("Write a SQL query for the ten best shops", "이 그래프를 분석해줘", "東京の天気は?"):
         odds = np.log(np.array(list(encoder.probabilities(text).values())))
         for name, logit in zip(encoder.categories, odds - odds.mean(), strict=True):
-            assert sum(encoder.contributions(text, name).values()) == pytest.approx(logit, abs=2e-3)
+            told = encoder.contributions(encoder.read(text), name)
+            assert sum(told.values()) == pytest.approx(logit, abs=2e-3)
 
 
 def test_features_of_an_unknown_category_are_refused(encoder: Encoder) -> None:
     with pytest.raises(ValueError, match="does not know the category 'poetry'"):
-        encoder.top_features("hello", "poetry")
+        encoder.telling(encoder.read("hello"), "poetry")
 
 
 GARDEN = (
@@ -235,7 +239,7 @@ def test_a_new_category_answers_texts_like_its_examples(encoder: Encoder) -> Non
     assert wider.categories == (*encoder.categories, "gardening")
     for text in ("when do I plant garlic bulbs in the garden", "should I prune my pear tree in winter"):
         assert answer(wider, text) == "gardening"
-    assert wider.top_features("should I prune my pear tree in winter", "gardening")
+    assert wider.telling(wider.read("should I prune my pear tree in winter"), "gardening")
 
 
 def test_a_new_category_hardly_disturbs_the_others(encoder: Encoder, heldout: list[Row]) -> None:
@@ -297,7 +301,8 @@ def test_a_pickled_file_is_not_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"format": np.array(99)}, {"temperature": np.array(-1.0)}, {"idf": np.ones(3)}]
+    "change",
+    [{"format": np.array(99)}, {"temperature": np.array(-1.0)}, {"idf": np.ones(3)}, {"table": np.ones(3)}],
 )
 def test_a_file_with_values_that_do_not_fit_is_refused(tmp_path: Path, change: dict[str, np.ndarray]) -> None:
     with np.load(ROOT / "src" / "llm_router" / "data" / "encoder.npz", allow_pickle=False) as arrays:
@@ -309,7 +314,7 @@ def test_a_file_with_values_that_do_not_fit_is_refused(tmp_path: Path, change: d
 
 
 def test_the_packaged_weights_stay_small() -> None:
-    assert (ROOT / "src" / "llm_router" / "data" / "encoder.npz").stat().st_size <= 6_000_000
+    assert (ROOT / "src" / "llm_router" / "data" / "encoder.npz").stat().st_size <= 20_000_000
 
 
 def test_answers_do_not_depend_on_the_hash_seed_of_the_process() -> None:
@@ -329,19 +334,6 @@ def test_answers_do_not_depend_on_the_hash_seed_of_the_process() -> None:
         answers.add(done.stdout)
     assert len(answers) == 1
     assert len(json.loads(answers.pop())) == 18
-
-
-def test_every_line_of_the_training_text_has_a_known_category(encoder: Encoder) -> None:
-    counts: Counter[str] = Counter()
-    for path in sorted((ROOT / "training").glob("*.jsonl")):
-        if path.stem in encoder.categories:
-            rows = read_rows(path)
-            assert {row.category for row in rows} == {path.stem}
-            assert all(row.also in ("", *encoder.categories) for row in rows)
-            counts[path.stem] = len({row.text for row in rows})
-            assert counts[path.stem] == len(rows), f"{path.name} has a text twice"
-    assert set(counts) == set(encoder.categories)
-    assert min(counts.values()) >= 90
 
 
 def test_a_row_with_an_unknown_field_is_refused() -> None:

@@ -6,9 +6,9 @@ import base64
 
 import pytest
 
-from llm_router.classify.rules import Rules, hangul_share
+from llm_router.classify.rules import Rules, script_language
 from llm_router.fleet import Fleet, load_fleet
-from llm_router.request import ApiKind, Image, Message, RouteRequest, Tool
+from llm_router.request import ApiKind, Image, Message, RouteRequest, Tool, ToolCall
 
 SIGHTED = frozenset({"max_vision", "fast_vision", "hybrid_reasoner"})
 PNG = Image("image/png", base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 16).decode())
@@ -39,9 +39,7 @@ def test_an_image_binds_the_next_stage_to_the_vision_categories(rules: Rules, fl
     assert judged(rules, request, fleet) == SIGHTED
 
 
-def test_an_image_of_an_earlier_turn_still_counts_because_it_is_sent_along(
-    rules: Rules, fleet: Fleet
-) -> None:
+def test_an_image_of_an_earlier_turn_is_left_to_the_words(rules: Rules, fleet: Fleet) -> None:
     request = RouteRequest(
         messages=(
             Message("user", "what is this", (PNG,)),
@@ -49,7 +47,18 @@ def test_an_image_of_an_earlier_turn_still_counts_because_it_is_sent_along(
             Message("user", "which colour?"),
         )
     )
-    assert judged(rules, request, fleet) == SIGHTED
+    assert judged(rules, request, fleet) is None
+
+
+def test_a_tool_that_has_just_answered_keeps_the_loop_on_tool_models(rules: Rules, fleet: Fleet) -> None:
+    request = RouteRequest(
+        messages=(
+            Message("user", "is it raining in Oslo?"),
+            Message("assistant", "", tool_calls=(ToolCall("weather", {"city": "Oslo"}),)),
+            Message("tool", "light rain", tool_name="weather"),
+        )
+    )
+    assert judged(rules, request, fleet) == "agentic_tool_use"
 
 
 def test_attached_tools_keep_a_conversation_on_tool_models_whatever_it_says(
@@ -122,8 +131,44 @@ def test_evidence_without_a_fitting_category_is_left_to_the_next_stage(fleet: Fl
     assert verdict.allowed is None and verdict.category is None
 
 
-def test_the_share_of_hangul_ignores_code_digits_and_marks() -> None:
-    assert hangul_share("") == 0
-    assert hangul_share("123 …") == 0
-    assert hangul_share("가나다") == 1
-    assert hangul_share("가나 ab") == pytest.approx(0.5)
+@pytest.mark.parametrize(
+    ("text", "code", "share"),
+    [
+        ("", "", 0),
+        ("123 …", "", 0),
+        ("plain English", "", 0),
+        ("naïve café", "", 0),
+        ("가나다", "ko", 1),
+        ("가나 ab", "ko", 0.5),
+        ("東京の天気はどうですか", "ja", 1),
+        ("今天天气怎么样", "zh", 1),
+        ("столица Перу", "ru", 1),
+        ("ما هي عاصمة بيرو", "ar", 1),
+        ("πρωτεύουσα", "el", 1),
+        ("บอกเรื่องตลก", "th", None),
+        ("यह क्या है", "hi", None),
+        ("מה השעה", "he", 1),
+    ],
+)
+def test_the_script_of_the_letters_tells_the_language(text: str, code: str, share: float | None) -> None:
+    found, part = script_language(text)
+    assert found == code
+    assert part == pytest.approx(share) if share is not None else part >= 0.5
+
+
+def test_code_does_not_count_as_letters_of_a_language() -> None:
+    assert script_language("고쳐줘 ```def f(): return undefined_variable```") == ("ko", 1.0)
+
+
+def test_a_category_for_another_language_is_told_by_its_script(fleet: Fleet) -> None:
+    from dataclasses import replace
+
+    import msgspec
+
+    general = fleet.categories["default_general"]
+    russian = msgspec.structs.replace(
+        general, requires=msgspec.structs.replace(general.requires, language="ru")
+    )
+    own = replace(fleet, categories={**fleet.categories, "russian": russian})
+    assert judged(Rules(own), RouteRequest.from_text("Какая столица Перу?"), own) == "russian"
+    assert judged(Rules(own), RouteRequest.from_text("ペルーの首都は?"), own) is None

@@ -14,25 +14,31 @@ from llm_router.request import RouteRequest
 class Verdict:
     """What one stage has to say.
 
-    A stage that is sure gives ``probabilities`` (they sum to 1 over the allowed categories). A stage that
-    only knows what is possible gives ``allowed``, which binds the stages after it. A stage with nothing to
-    say gives neither; ``note`` then says why.
+    A stage that is sure gives ``probabilities`` (they sum to 1 over the allowed categories). ``chosen`` is
+    its answer where that is not the likeliest single category, ``sureness`` how likely the answer serves
+    the task where that is not the answer's own probability. A stage that only knows what is possible gives
+    ``allowed``, which binds the stages after it. A stage with nothing to say gives neither; ``note`` then
+    says why.
     """
 
     probabilities: Mapping[str, float] = field(default_factory=dict)
+    chosen: str | None = None
+    sureness: float | None = None
     allowed: frozenset[str] | None = None
     evidence: tuple[Evidence, ...] = ()
     note: str = ""
 
     @property
     def category(self) -> str | None:
-        """The most probable category; ties go to the first name, so that answers are stable."""
-        if not self.probabilities:
-            return None
+        """The answer: the one chosen, else the likeliest; ties go to the first name, so that is stable."""
+        if self.chosen is not None or not self.probabilities:
+            return self.chosen
         return max(sorted(self.probabilities), key=lambda name: self.probabilities[name])
 
     @property
     def confidence(self) -> float:
+        if self.sureness is not None:
+            return self.sureness
         return max(self.probabilities.values(), default=0.0)
 
 

@@ -42,13 +42,14 @@ class Cascade:
             trail.append(_result(stage.name, verdict, (self._clock_s() - stage_begun_s) * 1000))
             if verdict.allowed:
                 allowed &= verdict.allowed
-                bound += verdict.evidence
             if verdict.probabilities:
                 best, decided_by = verdict, stage.name
                 if verdict.confidence >= self._sure_from:
                     break
+            elif verdict.allowed:
+                bound += verdict.evidence
         if best.category is None:
-            best = self._default(allowed)
+            best = self._default(request, allowed)
         return Classification(
             category=best.category or self._fleet.default_category,
             confidence=best.confidence,
@@ -64,7 +65,9 @@ class Cascade:
             stage.prepare()
         self._prepared = True
 
-    def _default(self, allowed: frozenset[str]) -> Verdict:
+    def _default(self, request: RouteRequest, allowed: frozenset[str]) -> Verdict:
+        if request.images:  # of an earlier turn, or the rules would have bound it: it may still be meant
+            allowed = allowed.intersection(self._fleet.categories_needing.get("vision", ())) or allowed
         usual = self._fleet.default_category
         category = usual if usual in allowed else next(n for n in self._fleet.categories if n in allowed)
         share = 1 / len(allowed)

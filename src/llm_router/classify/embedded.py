@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from llm_router.classify.base import Verdict
+from llm_router.classify.conversation import Conversation, conversation_of, earlier_tasks
 from llm_router.decision import Evidence, StageName
 from llm_router.fleet.fleet import Fleet
 from llm_router.request import RouteRequest
 
 if TYPE_CHECKING:
-    from llm_router.classify.encoder import Encoder
+    from llm_router.classify.encoder import Encoder, Judgement, Reading
 
-SHORT_TASK_CHARACTERS = 40
-"""A follow-up this short ("yes, do it") is read together with the user's message before it."""
+FOLLOW_UP_FROM = 0.2
+"""From this probability on the task before is read too, and counts as far as the message is a follow-up."""
+
+PAST_PICTURE_FROM = 0.5
+"""How sure the encoder must be that an earlier turn's picture is still meant."""
+
+LAST_PICTURE = 0.3
+"""How sure it is beforehand, where the picture came with the turn just before: people go on looking."""
+
+_TURNS_BACK = 3
+_SERVES_TOO = 0.1
 
 
 class EncoderStage:
@@ -29,6 +40,7 @@ class EncoderStage:
         self._encoder: Encoder | None = None
         self._problem = ""
         self._loading = threading.Lock()
+        self._seeing = frozenset(fleet.categories_needing.get("vision", ()))
 
     def prepare(self) -> None:
         """Loads the weights, once."""
@@ -37,22 +49,50 @@ class EncoderStage:
     async def classify(
         self, request: RouteRequest, allowed: frozenset[str], before: Mapping[str, float]
     ) -> Verdict:
-        encoder = self._ready()
+        encoder = self._encoder or self._ready()
         if encoder is None:
             return Verdict(note=self._problem)
-        known = allowed & set(encoder.categories)
-        if not known:
+        if allowed.isdisjoint(encoder.categories):
             return Verdict(note="none of the possible categories is known to the encoder")
-        text = task_text(request)
-        verdict = Verdict(probabilities=encoder.probabilities(text, known))
-        category = verdict.category
-        words = encoder.top_features(text, category) if category else ()
-        if not words:
-            return verdict
-        spoke = ", ".join(f"“{word}”" for word in words)
+        reading = encoder.read(request.task)
+        earlier = self._task_before(encoder, reading, request)
+        talk = conversation_of(request)
+        evidence: tuple[Evidence, ...] = ()
+        picture = talk.pictures > 0
+        if talk.past_pictures and not picture:
+            picture = self._still_meant(encoder, reading, talk)
+            seeing = allowed & self._seeing
+            allowed = (seeing if picture else allowed - seeing) or allowed
+            evidence += (_past_picture(talk, meant=picture),)
+        judged = encoder.judge(reading, allowed, picture=picture, earlier=earlier)
+        if earlier is not None:
+            evidence += (Evidence("follow_up", "goes on with the task before it"),)
+        evidence += _evidence(encoder, reading, earlier, judged)
         return Verdict(
-            probabilities=verdict.probabilities, evidence=(Evidence("words", f"spoken for by {spoke}"),)
+            probabilities=judged.probabilities,
+            chosen=judged.category,
+            sureness=judged.confidence,
+            allowed=allowed if talk.past_pictures else None,
+            evidence=evidence,
         )
+
+    def _task_before(self, encoder: Encoder, reading: Reading, request: RouteRequest) -> Reading | None:
+        """The last task that stood on its own, where what is asked now may go on with it."""
+        if len(request.messages) < 2 or reading.follow_up < FOLLOW_UP_FROM:
+            return None
+        found = None
+        for text in islice(earlier_tasks(request), _TURNS_BACK):
+            found = encoder.read(text)
+            if found.follow_up < FOLLOW_UP_FROM:
+                break
+        return found
+
+    def _still_meant(self, encoder: Encoder, reading: Reading, talk: Conversation) -> bool:
+        """Whether the picture of an earlier turn is meant: the task says so, or goes on with one that was."""
+        spoken = encoder.judge(reading).probabilities
+        speaks = sum(spoken.get(name, 0.0) for name in self._seeing)
+        expected = LAST_PICTURE if talk.picture_just_before else 0.0
+        return speaks + reading.follow_up + expected >= PAST_PICTURE_FROM
 
     def _ready(self) -> Encoder | None:
         with self._loading:  # tasks that arrive together load the weights once
@@ -67,28 +107,49 @@ class EncoderStage:
             except EncoderFileError as error:
                 self._problem = f"the encoder is out of order: {error}".split("\n", 1)[0]
                 return None
-            new = {
-                name: category.examples
-                for name, category in self._fleet.categories.items()
-                if name not in encoder.categories and _different(category.examples) >= MIN_EXAMPLES
-            }
-            self._encoder = encoder.extend(new) if new else encoder
+            self._encoder = with_new_categories(encoder, self._fleet, MIN_EXAMPLES)
         return self._encoder
+
+
+def with_new_categories(encoder: Encoder, fleet: Fleet, least: int) -> Encoder:
+    """The encoder and what the fleet adds: categories that it was not trained on, from their examples."""
+    new = {
+        name: category.examples
+        for name, category in fleet.categories.items()
+        if name not in encoder.categories and _different(category.examples) >= least
+    }
+    if not new:
+        return encoder
+    others = [
+        text for name, category in fleet.categories.items() if name not in new for text in category.examples
+    ]
+    return encoder.extend(new, others)
 
 
 def _different(examples: Iterable[str]) -> int:
     return len({text.strip() for text in examples} - {""})
 
 
-def task_text(request: RouteRequest) -> str:
-    """What is to be classified: the task, and for a short follow-up the user's message before it."""
-    task = request.task
-    if len(task.strip()) >= SHORT_TASK_CHARACTERS:
-        return task
-    earlier = [m.text for m in request.messages if m.role == "user" and m.text.strip()]
-    if len(earlier) < 2:
-        return task
-    return f"{earlier[-2]}\n{task}"
+def _past_picture(talk: Conversation, *, meant: bool) -> Evidence:
+    what = "the picture of an earlier turn is" if talk.past_pictures == 1 else "pictures of earlier turns are"
+    if meant:
+        return Evidence("past_picture", f"{what} still the subject")
+    return Evidence("past_picture_left", f"{what} no longer the subject and not sent along")
+
+
+def _evidence(
+    encoder: Encoder, reading: Reading, earlier: Reading | None, judged: Judgement
+) -> tuple[Evidence, ...]:
+    found = []
+    spoken = reading if earlier is None or reading.follow_up < 0.5 else earlier
+    words = encoder.telling(spoken, judged.category)
+    if words:
+        spoke = ", ".join(f"“{word}”" for word in words)
+        found.append(Evidence("words", f"spoken for by {spoke}"))
+    likeliest = max(judged.probabilities, key=judged.probabilities.__getitem__)
+    if judged.probabilities[likeliest] - judged.probabilities[judged.category] > _SERVES_TOO:
+        found.append(Evidence("serves", f"{likeliest} is likelier, and {judged.category} serves that too"))
+    return tuple(found)
 
 
 def _packaged() -> Encoder:

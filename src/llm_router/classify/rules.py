@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from llm_router.classify.base import Verdict
+from llm_router.classify.conversation import conversation_of, in_tool_loop
 from llm_router.decision import Evidence, StageName
 from llm_router.fleet.fleet import Fleet
 from llm_router.request import ApiKind, RouteRequest
@@ -18,13 +19,36 @@ from llm_router.request import ApiKind, RouteRequest
 SURE = 0.97
 """Confidence of a rule. Not 1: a request with tools attached may still only say thanks."""
 
-HANGUL_SHARE = 0.5
-"""Share of Hangul among the letters of a task from which it counts as Korean."""
+SCRIPT_SHARE = 0.5
+"""Share of one script among the letters of a task from which it tells the language."""
 
 _LETTERS = re.compile(r"[^\W\d_]")
-_HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _SAMPLE_CHARACTERS: Final = 4000
+_SCRIPTS: Final[Mapping[str, re.Pattern[str]]] = {
+    "ko": re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]"),
+    "ja": re.compile("[\u3040-\u30ff\u31f0-\u31ff]"),
+    "zh": re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"),
+    "ru": re.compile("[\u0400-\u052f]"),
+    "ar": re.compile("[\u0600-\u06ff\u0750-\u077f]"),
+    "el": re.compile("[\u0370-\u03ff\u1f00-\u1fff]"),
+    "he": re.compile("[\u0590-\u05ff]"),
+    "hi": re.compile("[\u0900-\u097f]"),
+    "th": re.compile("[\u0e00-\u0e7f]"),
+}
+"""Letters of each script; a text with kana is Japanese, however many Han characters it has."""
+_SCRIPT_NAMES: Final[Mapping[str, str]] = {
+    "ko": "Hangul",
+    "ja": "kana and Han",
+    "zh": "Han",
+    "ru": "Cyrillic",
+    "ar": "Arabic",
+    "el": "Greek",
+    "he": "Hebrew",
+    "hi": "Devanagari",
+    "th": "Thai",
+}
+_KANA_SHARE: Final = 0.1
 
 
 class Rules:
@@ -79,11 +103,24 @@ class Rules:
         return name if name in allowed else None
 
 
-def hangul_share(text: str) -> float:
-    """Hangul among all letters outside code fences, 0 to 1; 0 where there are no letters."""
-    prose = _CODE.sub(" ", text[:_SAMPLE_CHARACTERS])
+def script_language(text: str) -> tuple[str, float]:
+    """The language that the script of a text gives away, and the script's share of the letters, 0 to 1.
+
+    Code fences do not count. ("", 0) where there are no letters or only those of scripts with many languages.
+    """
+    sampled = text[:_SAMPLE_CHARACTERS]
+    if sampled.isascii():
+        return "", 0.0
+    prose = _CODE.sub(" ", sampled) if "```" in sampled else sampled
     letters = len(_LETTERS.findall(prose))
-    return len(_HANGUL.findall(prose)) / letters if letters else 0.0
+    if not letters:
+        return "", 0.0
+    counts = {code: len(script.findall(prose)) for code, script in _SCRIPTS.items()}
+    if counts["ja"] >= _KANA_SHARE * (counts["ja"] + counts["zh"]) and counts["ja"]:
+        counts["ja"] += counts["zh"]
+        counts["zh"] = 0
+    code = max(counts, key=counts.__getitem__)
+    return (code, counts[code] / letters) if counts[code] else ("", 0.0)
 
 
 def _certain(category: str, allowed: frozenset[str], evidence: Evidence) -> Verdict:
@@ -113,7 +150,8 @@ def _embedding(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> 
 
 
 def _images(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Verdict | None:
-    count = len(request.images)
+    """Pictures that come with the task. Whether one of an earlier turn is still meant, words must tell."""
+    count = conversation_of(request).pictures if request.images else 0
     if not count:
         return None
     text = "an image is attached" if count == 1 else f"{count} images are attached"
@@ -122,9 +160,11 @@ def _images(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Ver
 
 def _tools(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Verdict | None:
     count = len(request.tools)
-    if not count:
+    if not count and not in_tool_loop(request):
         return None
     text = "a tool is attached" if count == 1 else f"{count} tools are attached"
+    if not count:
+        text = "a tool has just answered"
     names = rules.needing("tools", allowed)
     if request.images:  # only a model with both will do, and it may be listed for either
         names += tuple(name for name in rules.needing("vision", allowed) if name not in names)
@@ -149,8 +189,9 @@ def _schema(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Ver
 
 
 def _language(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Verdict | None:
-    share = hangul_share(request.task)
-    category = rules.for_language("ko", allowed)
-    if category is None or share < HANGUL_SHARE:
+    code, share = script_language(request.task)
+    category = rules.for_language(code, allowed)
+    if category is None or share < SCRIPT_SHARE:
         return None
-    return _certain(category, allowed, Evidence("language", f"{share:.0%} of the letters are Hangul"))
+    told = f"{share:.0%} of the letters are {_SCRIPT_NAMES[code]}"
+    return _certain(category, allowed, Evidence("language", told))

@@ -51,4 +51,7 @@ class ClassifySettings(msgspec.Struct, frozen=True, kw_only=True):
     ask_below: Annotated[
         Share, Meta(description="Mission Control is asked where the encoder's confidence is below this")
     ] = 0.45
+    weights: Annotated[
+        Text | None, Meta(description="file of the encoder's weights; empty: those that are shipped")
+    ] = None
     mission_control: MissionControlSettings = MissionControlSettings()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
+from bisect import bisect_left
+from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,11 @@ _LENGTHS = (12, 25, 50, 90, 160, 300, 600, 1200, 2500, 6000, 12000, 36000)
 _LINES = (2, 4, 8, 20, 60)
 _PASSAGES = (1, 2, 4, 8)
 _SHARES = ("many digits", "many symbols", "capital letters", "non-Latin script", "Hangul")
-_PASSAGE_CHARS = 24_000
+_BLOCKS = (2, 3, 4, 6, 10)
+_HEADS = (2, 4, 8)
+_BLOCK_CHARS, _HEAD_CHARS, _LINE_CHARS = 80, 5, 20
+_LONG_CHARS, _QUESTION_CHARS = 600, 250
+_LAYOUT_CHARS = 24_000
 _FLAG_CHARS = 3_000
 
 _GROUPS = 7
@@ -43,10 +49,17 @@ _PASSAGE = re.compile(
     r"snippet|result|reference|abstract|report|page)\s*[\[(#]?(?:\d{1,3}|[A-H])\b)"
 )
 
+_BLANK = re.compile(r"\n\s*\n")
+_FIGURE = re.compile(r"\d+")
+
 NAMES: tuple[str, ...] = (
     *(f"longer than {n} characters" for n in _LENGTHS),
     *(f"at least {n} lines" for n in _LINES),
     *(f"at least {n} numbered passages" for n in _PASSAGES),
+    *(f"at least {n} blocks of text" for n in _BLOCKS),
+    *(f"at least {n} lines that begin alike" for n in _HEADS),
+    "a question before a long text",
+    "a question after a long text",
     *_SHARES,
     *(name for name, _, _ in _FLAGS),
     "any text",
@@ -56,29 +69,60 @@ TELLING = frozenset(name for name, _, _ in _FLAGS) | {f"at least {n} numbered pa
 """Features that mean something to a reader of an explanation (a length by itself does not)."""
 
 
+_LINES_AT = len(_LENGTHS)
+_SHARES_AT = NAMES.index(_SHARES[0])
+_FLAGS_AT = _SHARES_AT + len(_SHARES)
+_OF_LENGTH = np.zeros((len(_LENGTHS) + 1, len(NAMES)), dtype=np.float32)
+"""What a text of one line has by its length alone, and the constant."""
+for _steps in range(len(_LENGTHS) + 1):
+    _OF_LENGTH[_steps, :_steps] = 1.0
+_OF_LENGTH[:, -1] = 1.0
+
+
 def shape(text: str) -> NDArray[np.float32]:
     """The structural features of a text, one number between 0 and 1 for each of `NAMES`."""
     text = text.strip()
     size = len(text)
-    lines = text.count("\n") + 1
-    passages = len(_PASSAGE.findall(text[:_PASSAGE_CHARS])) if lines > 1 else 0
+    values: NDArray[np.float32] = _OF_LENGTH[bisect_left(_LENGTHS, size)].copy()
+    if "\n" in text:
+        values[_LINES_AT:_SHARES_AT] = _layout(text)
     both_ends = text if size <= _FLAG_CHARS else text[: _FLAG_CHARS - 500] + "\n" + text[-500:]
-    values = [size > n for n in _LENGTHS]
-    values += [lines >= n for n in _LINES]
-    values += [passages >= n for n in _PASSAGES]
-    flags = [
-        any(map(both_ends.__contains__, needles))
-        and (pattern is None or pattern.search(both_ends) is not None)
-        for _, needles, pattern in _FLAGS
+    if both_ends:
+        values[_SHARES_AT:_FLAGS_AT] = _shares(both_ends)
+    for place, (_, needles, pattern) in enumerate(_FLAGS, start=_FLAGS_AT):
+        if any(map(both_ends.__contains__, needles)) and (pattern is None or pattern.search(both_ends)):
+            values[place] = 1.0
+    return values
+
+
+def _layout(text: str) -> list[bool]:
+    """Of a text of several lines: how many there are, numbered passages, blocks of prose, the most lines that
+    begin alike (figures do not count), and whether a question stands before or after much text."""
+    lines = [line.strip() for line in text[:_LAYOUT_CHARS].split("\n")]
+    filled = [line for line in lines if line]
+    heads = Counter(
+        _FIGURE.sub("0", line[:_HEAD_CHARS].lower()) for line in filled if len(line) >= _LINE_CHARS
+    )
+    alike = max(heads.values(), default=0)
+    blocks = sum(len(block) >= _BLOCK_CHARS for block in _BLANK.split(text))
+    passages = len(_PASSAGE.findall(text))
+    asks = [line.endswith(("?", "？")) and len(line) <= _QUESTION_CHARS for line in (filled[0], filled[-1])]
+    return [
+        *(len(lines) >= n for n in _LINES),
+        *(passages >= n for n in _PASSAGES),
+        *(blocks >= n for n in _BLOCKS),
+        *(alike >= n for n in _HEADS),
+        *(len(text) >= _LONG_CHARS and asked for asked in asks),
     ]
-    return np.array([*values, *_shares(both_ends), *flags, 1.0], dtype=np.float32)
 
 
 def _shares(text: str) -> list[float]:
-    if not text:
-        return [0.0] * len(_SHARES)
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    counts = np.bincount(_groups()[np.minimum(codes, _LAST)], minlength=_GROUPS) / len(codes)
+    if text.isascii():
+        kinds = _groups()[np.frombuffer(text.encode(), dtype=np.uint8)]
+    else:
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        kinds = _groups()[np.minimum(codes, _LAST)]
+    counts = np.bincount(kinds, minlength=_GROUPS) / len(kinds)
     _, _, digits, capitals, symbols, wide, hangul = counts.tolist()
     return [min(1.0, 4 * digits), min(1.0, 4 * symbols), min(1.0, 4 * capitals), wide + hangul, hangul]
 

@@ -37,6 +37,7 @@ SECTIONS = (
         "Quality",
         {
             "eval": ("llm_router.cli.eval:evaluate", "measure classification on labelled cases"),
+            "train": ("llm_router.cli.train:train", "rebuild the embedded classifier from text"),
         },
     ),
     LazySection(

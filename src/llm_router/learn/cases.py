@@ -117,6 +117,7 @@ class _Line(msgspec.Struct, frozen=True):
     accept: tuple[str, ...] = ()
     primary: str = ""
     images: _Count = 0
+    picture: bool = False
     tools: _Count = 0
     kind: _Kind = "chat"
     context_tokens: _Tokens = 0
@@ -125,6 +126,10 @@ class _Line(msgspec.Struct, frozen=True):
     lang: str = "en"
     source: str = ""
     group: str = ""
+
+    @property
+    def pictures(self) -> int:
+        return self.images or int(self.picture)
 
     def accepted(self) -> tuple[str, ...]:
         """Acceptable categories without repetition, the best first."""
@@ -211,16 +216,16 @@ def _cases(line: _Line, number: int, korean: str | None) -> Iterator[Case]:
         text = line.task if line.task is not None else line.text
         if text is None:
             raise InvalidRequest("nothing is asked", why="none of task, text, messages, or en with ko")
-        yield replace(case, conversation=(Said("user", text, line.images),))
+        yield replace(case, conversation=(Said("user", text, line.pictures),))
 
 
 def _pair(case: Case, line: _Line, korean: str | None) -> Iterator[Case]:
     """Both languages of one request; Korean words may also go to the category for Korean."""
     name = line.id or _name(case.primary, f"{line.en}\n{line.ko}")
-    bound = line.images or line.tools or line.kind != "chat"
+    bound = line.pictures or line.tools or line.kind != "chat"
     both = case.accept if bound or korean is None else tuple(dict.fromkeys((korean, *case.accept)))
     for lang, text, accept in (("en", line.en, case.accept), ("ko", line.ko, both)):
-        said = (Said("user", text or "", line.images),)
+        said = (Said("user", text or "", line.pictures),)
         yield replace(case, id=f"{name}:{lang}", conversation=said, accept=accept, pair=name, lang=lang)
 
 

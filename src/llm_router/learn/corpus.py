@@ -6,7 +6,7 @@ Everything random here is seeded by a fixed number and the text itself: the same
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -58,6 +58,8 @@ _ASIDES = (
     "We had visitors at the weekend.",
     "I'm new here.",
 )
+COPY_COUNT = 0.5
+_LONGEST_COPY = 1500
 _UNTOUCHED = frozenset({"simple_chat", "embeddings"})
 """Politeness is the content of small talk, and a text to embed must not gain words."""
 
@@ -70,13 +72,43 @@ class CorpusError(ValueError):
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of a training file; ``also`` is the answer where ``category`` is ruled out."""
+    """One line of a training file.
+
+    ``also`` is the answer where ``category`` is ruled out; ``picture`` marks a text that is about an attached
+    picture without speaking of one ("what colour is the bus?").
+    """
 
     text: str
     category: str
     lang: str = "en"
     split: str = "train"
     also: str = ""
+    picture: bool = False
+
+
+class FollowUp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A short message, and whether it can only be understood with the one before it."""
+
+    text: str
+    follow_up: bool
+    lang: str = "en"
+
+
+class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    role: str
+    text: str
+    images: int = 0
+
+
+class Talk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A conversation, the kind of the task at hand, and whether its last turn goes on with the one before."""
+
+    messages: tuple[Turn, ...]
+    category: str
+    why: str = ""
+    split: str = "train"
+    lang: str = "en"
+    follow_up: bool | None = None
 
 
 class Passage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,13 +135,18 @@ class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One text to learn from; distorted copies keep the ``group`` of their original."""
+    """One text to learn from; distorted copies keep the ``group`` of their original.
+
+    ``also`` holds other answers that a fair judge would take; ``count`` is how much the text counts.
+    """
 
     text: str
     category: str
-    group: int
+    group: str
     original: bool = True
-    also: str = ""
+    also: tuple[str, ...] = ()
+    picture: bool = False
+    count: float = 1.0
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -135,6 +172,31 @@ def training_rows(folder: Path) -> list[Row]:
     return [row for path in paths for row in read_rows(path) if row.split == "train"]
 
 
+def follow_ups(folder: Path) -> list[FollowUp]:
+    """Short messages that need the one before them, and some that do not.
+
+    The last turns of conversations are among them, where a conversation says which of the two it is.
+
+    Raises:
+        CorpusError: a missing file or a broken line.
+    """
+    path = folder / "follow_ups.jsonl"
+    if not path.exists():
+        raise CorpusError(f"no {path.name} in {folder}")
+    talks = folder / "conversations.jsonl"
+    turns = _last_turns(_lines(talks, Talk)) if talks.exists() else []
+    return [*_lines(path, FollowUp), *turns]
+
+
+def _last_turns(talks: Iterable[Talk]) -> list[FollowUp]:
+    found = []
+    for talk in talks:
+        said = [turn.text for turn in talk.messages if turn.role == "user"]
+        if talk.split == "train" and talk.follow_up is not None and len(said) > 1:
+            found.append(FollowUp(said[-1], talk.follow_up, talk.lang))
+    return found
+
+
 def build(folder: Path) -> list[Example]:
     """The corpus: the written texts, the filled frames, and one distorted copy of each short text.
 
@@ -142,14 +204,23 @@ def build(folder: Path) -> list[Example]:
         CorpusError: a broken or missing file.
     """
     written = [
-        Example(row.text, row.category, group=index, also=row.also)
+        Example(
+            row.text,
+            row.category,
+            group=f"row {index}",
+            also=(row.also,) if row.also else (),
+            picture=row.picture,
+        )
         for index, row in enumerate(training_rows(folder))
     ]
-    first = written[-1].group + 1
-    framed = list(_fill(folder, first))
+    framed = list(_fill(folder))
     originals = written + framed
-    copies = [_distort(example) for example in written if len(example.text) < 1500]
-    return originals + copies
+    return originals + distorted(written)
+
+
+def distorted(examples: Iterable[Example]) -> list[Example]:
+    """A copy of each short text as another user would have typed it; a copy counts less than its original."""
+    return [_distort(example) for example in examples if len(example.text) < _LONGEST_COPY]
 
 
 def _chance(text: str) -> random.Random:
@@ -157,7 +228,7 @@ def _chance(text: str) -> random.Random:
     return random.Random(f"{SEED} {text}")  # noqa: S311 - reproducibility, not secrecy
 
 
-def _fill(folder: Path, first_group: int) -> Iterator[Example]:
+def _fill(folder: Path) -> Iterator[Example]:
     frames_path, passages_path = folder / "frames.jsonl", folder / "passages.jsonl"
     if not frames_path.exists():
         return
@@ -166,7 +237,7 @@ def _fill(folder: Path, first_group: int) -> Iterator[Example]:
         stock = [passage for passage in passages if passage.kind == frame.kind]
         chance = _chance(frame.text)
         for _ in range(frame.copies):
-            yield Example(_filled(frame, stock, chance), frame.category, first_group + index)
+            yield Example(_filled(frame, stock, chance), frame.category, f"frame {index}")
 
 
 def _filled(frame: Frame, stock: Sequence[Passage], chance: random.Random) -> str:
@@ -202,7 +273,7 @@ def _distort(example: Example) -> Example:
         text = text.rstrip(".?!")
     if chance.random() < 0.6:
         text = _typos(text, chance)
-    return replace(example, text=text, original=False)
+    return replace(example, text=text, original=False, count=example.count * COPY_COUNT)
 
 
 def _join_opener(opener: str, text: str) -> str:

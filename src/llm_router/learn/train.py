@@ -1,313 +1,384 @@
-"""Rebuilds the embedded classifier's weights and model card from the training text.
+"""Builds the embedded classifier from the training text: features, three heads, calibration, one file.
 
-``python -m llm_router.learn.train`` writes ``encoder.npz`` and ``encoder.card.md``; with ``--check`` it
-writes nothing and proves that the packaged weights are what the training text gives. Numpy only, no clock,
-one seed: the same text gives the same bytes on the same machine.
+No clock and one seed: the same text gives the same decisions everywhere, and on one machine the same bytes.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_router.classify import ngrams as grams
-from llm_router.classify.encoder import FORMAT, Encoder, Weights, read_weights, text_vector
-from llm_router.classify.shape import shape
-from llm_router.learn import corpus, regression
-from llm_router.learn.card import CardFacts, card
-from llm_router.learn.corpus import Example, Row
+from llm_router.classify import features
+from llm_router.classify.encoder import Encoder
+from llm_router.classify.weights import FORMAT, Weights, read_weights
+from llm_router.learn import regression
+from llm_router.learn.corpus import Example, FollowUp
+from llm_router.learn.texts import SHAPE_SCALE, Vocabulary, matrix, read, vocabulary
 
-RIDGE = 0.2
-SMOOTHING = 0.05
-"""Share of each label spread over all categories: their borders are soft."""
-SECOND_SHARE = 0.15
-"""Share of the label that answers where the first is ruled out (a Korean proof: Korean, then reasoning)."""
-COPY_WEIGHT = 1.0
-SHAPE_SCALE = 0.25
-"""Low on purpose: lengths and punctuation are habits of whoever wrote the training text."""
-UNSEEN_IDF = 0.5
-"""Weight of n-grams that training never met, in units of the rarest known: unknown words make it unsure."""
-FAMILY_WEIGHTS = {
-    grams.WORD: 1.0,
-    grams.PAIR: 0.4,
-    grams.GRAM: 0.5,
-    grams.WIDE: 0.8,
-    grams.STEM: 1.0,
-    grams.EDGE: 0.7,
-}
-FOLDS = 5
-ALSO_RIGHT = {
-    "default_general": ("efficient_general", "max_quality_general"),
-    "efficient_general": ("default_general", "simple_chat"),
-    "efficient_reasoning": ("max_reasoning",),
-    "fast_rag": ("max_rag",),
-    "fast_vision": ("max_vision",),
-    "hybrid_reasoner": ("max_vision",),
-    "instruction_following": ("default_general", "efficient_general", "max_quality_general"),
-    "max_quality_general": ("default_general",),
-    "max_rag": ("fast_rag",),
-    "max_reasoning": ("efficient_reasoning", "max_reasoning_moe"),
-    "max_reasoning_moe": ("max_reasoning",),
-    "simple_chat": ("efficient_general", "default_general"),
-    "structured_data": ("max_quality_general",),
-}
-"""Neighbours that serve a request as well. Confidence means "this answer is acceptable", so they count."""
-MAX_BYTES = 6_000_000
-TOLERANCE = 0.02
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 Floats = NDArray[np.float32]
+
+RIDGE = 1e-5
+PICTURE_RIDGE = 3e-5
+FOLLOW_UP_RIDGE = 1e-5
+SMOOTHING = 0.05
+"""Share of each label spread over all categories: their borders are soft."""
+SECOND_SHARE = 0.2
+"""Share of the label that goes to other answers which a fair judge would take."""
+FOLDS = 5
+PICTURE_CATEGORIES = ("fast_vision", "hybrid_reasoner", "max_vision")
+FOLLOW_UPS = 2.0
+"""What follow-ups count in all against the rest together: in a conversation they are the usual case."""
+CHAT = "simple_chat"
+"""Its texts are all among the messages complete in themselves: short ones are taken for follow-ups easily."""
+PLACEBOS = 1200
+"""Texts of the corpus that the head for follow-ups sees as messages complete in themselves."""
+MAX_BYTES = 20_000_000
+TOLERANCE = 0.02
+
+SERVES: dict[str, dict[str, float]] = {
+    "agentic_tool_use": {},
+    "default_general": {"efficient_general": 0.9, "max_quality_general": 0.9},
+    "efficient_general": {"default_general": 0.95, "simple_chat": 0.4, "efficient_reasoning": 0.3},
+    "efficient_reasoning": {"max_reasoning": 0.9},
+    "embeddings": {"structured_data": 0.3},
+    "fast_rag": {"max_rag": 0.9},
+    "fast_vision": {"max_vision": 0.95},
+    "hybrid_reasoner": {"max_vision": 0.9},
+    "instruction_following": {
+        "default_general": 0.7,
+        "efficient_general": 0.6,
+        "max_quality_general": 0.8,
+    },
+    "korean_multilingual": {},
+    "long_context": {"max_quality_general": 0.2},
+    "max_quality_general": {"default_general": 0.6, "efficient_general": 0.4, "structured_data": 0.3},
+    "max_rag": {"fast_rag": 0.6},
+    "max_reasoning": {"efficient_reasoning": 0.5, "max_reasoning_moe": 0.7},
+    "max_reasoning_moe": {"max_reasoning": 0.8},
+    "max_vision": {"fast_vision": 0.4, "hybrid_reasoner": 0.3},
+    "simple_chat": {"efficient_general": 0.8, "default_general": 0.8},
+    "structured_data": {"max_quality_general": 0.8},
+}
+"""Judgement: how well another category's model does a task of this one. Tiers of one kind of work serve each
+other, the larger the smaller better than the reverse; different kinds of work do not."""
+
+
+LENIENCY = 0.15
+"""How far a neighbour's service counts when the answer is chosen. 0 would always take the likeliest category,
+1 the one that most often serves, even where it is rarely the best."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A text, the categories that were possible, and the logits of weights that had not seen it."""
+
+    example: Example
+    names: tuple[str, ...]
+    logits: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """New weights and what cross-validation says about them."""
+    """New weights, and what cross-validation on the training text says about them."""
 
     weights: Weights
     accuracy: float
     acceptable: float
     recall: dict[str, float]
-    log_loss: float
+    calibration_error: float
 
 
-def categories_of(examples: Sequence[Example]) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """Which texts a head learns from (rows), and what it should say of them."""
+
+    rows: NDArray[np.int64]
+    targets: Floats
+    counts: NDArray[np.float64]
+    ridge: float
+
+
+def categories_of(examples: Iterable[Example]) -> tuple[str, ...]:
     return tuple(sorted({example.category for example in examples}))
 
 
-def inverse_document_frequency(examples: Sequence[Example]) -> Floats:
-    """(buckets,): ln((1 + texts) / (1 + texts with it)) + 1, times the weight of the n-gram's family."""
-    frequency = np.zeros(grams.BUCKETS, dtype=np.int64)
-    family_count = np.zeros((grams.FAMILIES, grams.BUCKETS), dtype=np.int32)
-    total = 0
-    for example in examples:
-        if not example.original:
-            continue
-        total += 1
-        seen = grams.ngrams(example.text)
-        frequency[np.unique(seen.ids)] += 1
-        offset = 0
-        for family, count in seen.families:
-            np.add.at(family_count[family], seen.ids[offset : offset + count], 1)
-            offset += count
-    idf = np.log((1.0 + total) / (1.0 + frequency)) + 1.0
-    idf[frequency == 0] *= UNSEEN_IDF
-    weight = np.array([FAMILY_WEIGHTS[family] for family in range(grams.FAMILIES)])
-    scale = np.where(frequency > 0, weight[family_count.argmax(axis=0)], FAMILY_WEIGHTS[grams.GRAM])
-    return _half(idf * scale)
+class Trainer:
+    """Reads the texts once; all fits then work on the same features."""
+
+    def __init__(self, examples: Sequence[Example], follow_ups: Sequence[FollowUp]) -> None:
+        self.examples = tuple(examples)
+        self.follow_ups = tuple(follow_ups)
+        self.names = categories_of(examples)
+        self._texts = [read(example.text) for example in examples]
+        self._asides = [read(row.text) for row in follow_ups]
+        self._start: dict[str, Floats] = {}
+
+    def weights(self, without: frozenset[str] = frozenset()) -> Weights:
+        """Weights from all texts but those of the groups in ``without``; not calibrated."""
+        use = [i for i, example in enumerate(self.examples) if example.group not in without]
+        examples = [self.examples[i] for i in use]
+        texts = [self._texts[i] for i in use]
+        known = vocabulary([t for t, e in zip(texts, examples, strict=True) if e.original])
+        rows = matrix([*texts, *self._asides], known)
+        tables = [self._fitted(name, rows, head) for name, head in self._heads(examples).items()]
+        return _packed(self.names, known, np.hstack(tables))
+
+    def _fitted(self, name: str, rows: csr_matrix, head: _Head) -> Floats:
+        table = regression.fit(rows[head.rows], head.targets, head.counts, head.ridge)
+        return table if name != "follow_up" else (table[:, 1:] - table[:, :1])
+
+    def _heads(self, examples: Sequence[Example]) -> dict[str, _Head]:
+        picture = [n for n in PICTURE_CATEGORIES if n in self.names]
+        words = np.array([i for i, e in enumerate(examples) if not e.picture])
+        seen = np.array([i for i, e in enumerate(examples) if e.category in picture])
+        return {
+            "words": self._head(examples, words, self.names, RIDGE),
+            "picture": self._head(examples, seen, picture, PICTURE_RIDGE),
+            "follow_up": self._follow_up_head(examples),
+        }
+
+    def _head(
+        self, examples: Sequence[Example], rows: NDArray[np.int64], names: Sequence[str], ridge: float
+    ) -> _Head:
+        chosen = [examples[i] for i in rows]
+        return _Head(rows, targets_of(chosen, names), example_counts(chosen), ridge)
+
+    def _follow_up_head(self, examples: Sequence[Example]) -> _Head:
+        """Short messages that need the one before them, against those that do not and tasks of all kinds."""
+        first = len(examples)
+        asides = np.arange(first, first + len(self.follow_ups))
+        step = max(1, first // PLACEBOS)
+        chats = [i for i, e in enumerate(examples) if e.category == CHAT and e.original]
+        others = np.array(sorted({*range(0, first, step), *chats}))
+        yes = np.array([row.follow_up for row in self.follow_ups])
+        answers = np.concatenate([yes, np.zeros(len(others), dtype=bool)])
+        counts = np.concatenate(
+            [
+                np.where(yes, FOLLOW_UPS / yes.sum(), 0.5 / (~yes).sum()),
+                np.full(len(others), 0.5 / len(others)),
+            ]
+        )
+        targets = np.full((len(answers), 2), SMOOTHING / 2, dtype=np.float32)
+        targets[np.arange(len(answers)), answers.astype(int)] += 1 - SMOOTHING
+        return _Head(np.concatenate([asides, others]), targets, counts, FOLLOW_UP_RIDGE)
+
+    def cross_validated(self, folds: int = FOLDS) -> list[Judged]:
+        """Logits of original texts of one's own, each by weights that have not seen its group."""
+        place = [int(hashlib.blake2s(e.group.encode()).hexdigest(), 16) % folds for e in self.examples]
+        judged = []
+        for fold in range(folds):
+            members = [e for e, at in zip(self.examples, place, strict=True) if at == fold]
+            encoder = Encoder(self.weights(frozenset(e.group for e in members)))
+            judged += [
+                Judged(e, self.names, encoder.logits(encoder.read(e.text), self.names))
+                for e in members
+                if e.original and not e.picture
+            ]
+        return judged
 
 
-def sparse_texts(examples: Sequence[Example], idf: Floats) -> regression.SparseTexts:
-    """The vectors of all examples, as the encoder itself computes them."""
-    vectors = [text_vector(grams.ngrams(example.text).ids, idf)[0] for example in examples]
-    return regression.SparseTexts(
-        rows=np.repeat(np.arange(len(vectors)), [len(vector.ids) for vector in vectors]),
-        ids=np.concatenate([vector.ids for vector in vectors]),
-        values=np.concatenate([vector.values for vector in vectors]),
-        dense=np.stack([shape(example.text) for example in examples]) * np.float32(SHAPE_SCALE),
+def calibrated(weights: Weights, judged: Sequence[Judged]) -> Weights:
+    """The same weights with temperature and sureness fitted to logits of texts they had not seen."""
+    words = [one for one in judged if one.names == weights.categories]
+    seen = [one for one in judged if one.names != weights.categories]
+    heat = _temperature(words)
+    picture_heat = _temperature(seen) if seen else heat
+    weights = replace(weights, temperature=heat, picture_temperature=picture_heat)
+    service = _service(weights, words, heat) + _service(weights, seen, picture_heat)
+    said = np.array([share for share, _ in service])
+    good = np.array([right for _, right in service])
+    return _versioned(replace(weights, sureness=regression.best_sureness(said, good)))
+
+
+def _temperature(judged: Sequence[Judged]) -> float:
+    """Of logits as they come from weights that are not calibrated (their own temperature is 1)."""
+    names = judged[0].names
+    logits = np.stack([one.logits for one in judged])
+    return regression.best_temperature(logits, targets_of([one.example for one in judged], names))
+
+
+def _service(weights: Weights, judged: Sequence[Judged], heat: float) -> list[tuple[float, bool]]:
+    """For each text, how well the encoder's answer is expected to serve, and whether it did."""
+    found = []
+    for one in judged:
+        shares = regression.softmax(one.logits[None] / np.float32(heat))[0]
+        places = [weights.categories.index(name) for name in one.names]
+        service = shares @ weights.serves[np.ix_(places, places)]
+        best = int(service.argmax())
+        found.append((float(service[best]), one.names[best] in accepted(one.example)))
+    return found
+
+
+def accepted(example: Example) -> frozenset[str]:
+    """The answers that serve: those that the text names, else the neighbours that serve at least half."""
+    also = example.also or tuple(n for n, s in SERVES.get(example.category, {}).items() if s >= 0.5)
+    return frozenset((example.category, *also))
+
+
+def quality(weights: Weights, judged: Sequence[Judged]) -> Trained:
+    """What calibrated weights make of texts that the fit had not seen."""
+    right: dict[str, list[bool]] = {name: [] for name in weights.categories}
+    sure, good = [], []
+    for one in judged:
+        heat = weights.temperature if one.names == weights.categories else weights.picture_temperature
+        ((service, serves),) = _service(weights, [one], heat)
+        shares = one.logits
+        right[one.example.category].append(one.names[int(shares.argmax())] == one.example.category)
+        sure.append(service)
+        good.append(serves)
+    every = [hit for hits in right.values() for hit in hits]
+    said = sureness(np.array(sure), weights.sureness)
+    return Trained(
+        weights=weights,
+        accuracy=sum(every) / len(every),
+        acceptable=float(np.mean(good)),
+        recall={name: sum(hits) / len(hits) for name, hits in right.items() if hits},
+        calibration_error=calibration_error(said, np.array(good)),
     )
 
 
-def example_weights(examples: Sequence[Example], labels: NDArray[np.int64], size: int) -> Floats:
-    """Every category counts the same in total, and a distorted copy counts less than its original."""
-    weights = np.array([1.0 if example.original else COPY_WEIGHT for example in examples])
-    per_class = np.bincount(labels, weights=weights, minlength=size)
-    share = weights.sum() / size / per_class
-    balanced: Floats = (weights * share[labels]).astype(np.float32)
-    return balanced
+def sureness(service: NDArray[np.floating], pair: tuple[float, float]) -> NDArray[np.float64]:
+    clipped = np.clip(service.astype(np.float64), 1e-6, 1 - 1e-6)
+    result: NDArray[np.float64] = 1 / (1 + np.exp(-(pair[0] * np.log(clipped / (1 - clipped)) + pair[1])))
+    return result
 
 
-def folds_of(examples: Sequence[Example]) -> list[NDArray[np.int64]]:
-    """Whole groups to one fold, so that no text is judged by its own copy or another filling of its frame."""
-    place = np.array([int(hashlib.blake2s(str(e.group).encode()).hexdigest(), 16) % FOLDS for e in examples])
-    return [np.flatnonzero(place == fold) for fold in range(FOLDS)]
+def calibration_error(sure: NDArray[np.float64], good: NDArray[np.bool_], bins: int = 15) -> float:
+    """Expected calibration error over equal-width bins of confidence."""
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    gaps = [
+        (place == b).sum() * abs(float(sure[place == b].mean()) - float(good[place == b].mean()))
+        for b in np.unique(place)
+    ]
+    return float(sum(gaps) / len(sure))
 
 
 def targets_of(examples: Sequence[Example], names: Sequence[str]) -> Floats:
     """One distribution over the categories per text: nearly all on its label."""
     targets = np.full((len(examples), len(names)), SMOOTHING / len(names), dtype=np.float32)
     for row, example in zip(targets, examples, strict=True):
-        second = SECOND_SHARE if example.also else 0.0
+        others = [name for name in example.also if name in names]
+        second = SECOND_SHARE if others else 0.0
         row[names.index(example.category)] += 1.0 - SMOOTHING - second
-        if example.also:
-            row[names.index(example.also)] += second
+        for name in others:
+            row[names.index(name)] += second / len(others)
     return targets
 
 
-def train(examples: Sequence[Example]) -> Trained:
-    """Weights for these examples, with the temperature fitted on texts the fit has not seen."""
+def example_counts(examples: Sequence[Example]) -> NDArray[np.float64]:
+    """What each text counts, so that every category counts the same in total."""
     names = categories_of(examples)
     labels = np.array([names.index(example.category) for example in examples])
-    targets = targets_of(examples, names)
-    counts = example_weights(examples, labels, len(names))
-    idf = inverse_document_frequency(examples)
-    texts = sparse_texts(examples, idf)
-    gram = regression.kernel(texts)
-    logits = regression.out_of_fold(gram, targets, counts, RIDGE, folds_of(examples))
-    originals = np.array([example.original for example in examples])
-    accepted = acceptable(names)[labels]
-    temperature = regression.best_temperature(logits[originals], accepted[originals])
-    duals = regression.fit(gram, targets, counts, RIDGE)
-    weights = _pack(names, texts, duals, idf, temperature)
-    return _judged(weights, logits[originals], labels[originals])
+    counts = np.array([example.count for example in examples])
+    per_category = np.bincount(labels, weights=counts, minlength=len(names))
+    balanced: NDArray[np.float64] = counts * (counts.sum() / len(names) / per_category)[labels]
+    return balanced
 
 
-def acceptable(names: Sequence[str]) -> NDArray[np.bool_]:
-    """(label, answer): whether the answer serves a request with that label."""
-    return np.array([[a == b or b in ALSO_RIGHT.get(a, ()) for b in names] for a in names])
+def serves_matrix(names: Sequence[str]) -> Floats:
+    """(kind of task, answer): 1 for the own category, for its neighbours as far as they count."""
+    rows = [[1.0 if a == b else LENIENCY * SERVES.get(a, {}).get(b, 0.0) for b in names] for a in names]
+    return np.array(rows, dtype=np.float32)
 
 
-def _judged(weights: Weights, logits: Floats, labels: NDArray[np.int64]) -> Trained:
-    right = logits.argmax(axis=1) == labels
-    shares = regression.softmax(logits / np.float32(weights.temperature))
-    return Trained(
-        weights=weights,
-        accuracy=float(right.mean()),
-        acceptable=float(acceptable(weights.categories)[labels, logits.argmax(axis=1)].mean()),
-        recall={name: float(right[labels == i].mean()) for i, name in enumerate(weights.categories)},
-        log_loss=-float(np.log(shares[np.arange(len(labels)), labels]).mean()),
-    )
-
-
-def _pack(
-    names: tuple[str, ...], texts: regression.SparseTexts, duals: Floats, idf: Floats, temperature: float
-) -> Weights:
-    table = np.zeros((grams.BUCKETS, len(names)), dtype=np.float64)
-    for column in range(len(names)):
-        table[:, column] = np.bincount(
-            texts.ids, weights=texts.values * duals[texts.rows, column], minlength=grams.BUCKETS
-        )
-    scale = _half(np.abs(table).max(axis=1) / 127.0)
-    steps = np.divide(table, scale[:, None], out=np.zeros_like(table), where=scale[:, None] > 0)
-    mean = np.bincount(texts.ids, weights=texts.values, minlength=grams.BUCKETS) / len(texts.dense)
+def _packed(names: tuple[str, ...], known: Vocabulary, learnt: Floats) -> Weights:
+    """Tables in which a key's weights are ready to be added up: kind and rarity folded in."""
+    keys = len(known.keys)
+    groups = learnt[keys : keys + features.GRAMS] * known.group_weights[:, None]
+    table = learnt[:keys] * known.weights[:, None]
+    for place, key in enumerate(known.keys):
+        if features.is_word(key):
+            held = features.letter_groups(key)
+            if held:
+                table[place] += groups[held].sum(axis=0)
+    steps, scale = _steps(table)
+    group_steps, group_scale = _steps(groups)
     weights = Weights(
-        categories=names,
         version="",
-        table=np.clip(np.rint(steps), -127, 127).astype(np.int8),
+        text_digest="",
+        cases_digest="",
+        categories=names,
+        picture_categories=tuple(n for n in PICTURE_CATEGORIES if n in names),
+        vocabulary=known.keys,
+        table=steps,
         scale=scale,
-        idf=idf,
-        shape_table=((texts.dense.T @ duals) * np.float32(SHAPE_SCALE)).astype(np.float32),
-        background=_half(mean),
-        temperature=temperature,
+        mass=known.mass(),
+        idf=known.idf,
+        groups=group_steps,
+        group_scale=group_scale,
+        group_mass=known.group_weights**2,
+        strange_mass=round(known.strange_weight**2, 4),
+        shape_table=np.round(learnt[keys + features.GRAMS :] * np.float32(SHAPE_SCALE), 5),
+        serves=serves_matrix(names),
+        temperature=1.0,
+        picture_temperature=1.0,
+        follow_up_steepness=1.0,
+        sureness=(1.0, 0.0),
     )
-    digest = hashlib.blake2s(to_bytes(weights), digest_size=4).hexdigest()
-    return Weights(**{**{f: getattr(weights, f) for f in Weights.__slots__}, "version": f"{FORMAT}.{digest}"})
+    return _versioned(weights)
+
+
+def _versioned(weights: Weights) -> Weights:
+    """As the file gives it back, with a version that changes with every number in it."""
+    digest = hashlib.blake2s(to_bytes(replace(weights, version="")), digest_size=4).hexdigest()
+    return read_weights(to_bytes(replace(weights, version=f"{FORMAT}.{digest}")))
 
 
 def to_bytes(weights: Weights) -> bytes:
     """The weights as an .npz file; the archive carries no time stamp."""
     buffer = io.BytesIO()
-    np.savez_compressed(
+    np.savez(
         buffer,
         allow_pickle=False,
         format=np.array(FORMAT),
         version=np.array(weights.version),
+        text_digest=np.array(weights.text_digest),
+        cases_digest=np.array(weights.cases_digest),
         categories=np.array(weights.categories),
+        picture_categories=np.array(weights.picture_categories),
+        vocabulary=np.frombuffer("\n".join(weights.vocabulary).encode(), dtype=np.uint8),
         table=weights.table,
         scale=weights.scale.astype(np.float16),
+        mass=weights.mass.astype(np.float16),
         idf=weights.idf.astype(np.float16),
-        shape_table=np.round(weights.shape_table, 5),
-        background=weights.background.astype(np.float16),
+        groups=weights.groups,
+        group_scale=weights.group_scale.astype(np.float16),
+        group_mass=weights.group_mass.astype(np.float16),
+        strange_mass=np.array(weights.strange_mass),
+        shape_table=weights.shape_table,
+        serves=weights.serves,
         temperature=np.array(weights.temperature),
+        picture_temperature=np.array(weights.picture_temperature),
+        follow_up_steepness=np.array(weights.follow_up_steepness),
+        sureness=np.array(weights.sureness),
     )
     return buffer.getvalue()
 
 
-def differences(new: Encoder, old: Encoder, texts: Sequence[str]) -> list[str]:
-    """Texts on which two encoders do not agree, within a small tolerance for rounding."""
-    apart = []
-    for text in texts:
-        ours, theirs = new.probabilities(text), old.probabilities(text)
-        same = max(ours, key=ours.__getitem__) == max(theirs, key=theirs.__getitem__)
-        gap = max(abs(ours[name] - theirs.get(name, 0.0)) for name in ours)
-        if gap > TOLERANCE or (not same and gap > TOLERANCE / 4):
-            apart.append(text)
-    return apart
+def _steps(table: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """The table row by row in 254 steps, and the size of a step, as the file keeps it."""
+    scale = (np.abs(table).max(axis=1) / 127.0).astype(np.float16).astype(np.float32)
+    wide = scale[:, None]
+    steps = np.divide(table, wide, out=np.zeros_like(table), where=wide > 0)
+    return np.clip(np.rint(steps), -127, 127).astype(np.int8), scale
 
 
-def recall_of(encoder: Encoder, rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
-    """Per category: (texts answered right, texts)."""
-    found: dict[str, tuple[int, int]] = {}
-    for row in rows:
-        answer = encoder.probabilities(row.text)
-        hit = int(max(answer, key=answer.__getitem__) == row.category)
-        right, count = found.get(row.category, (0, 0))
-        found[row.category] = (right + hit, count + 1)
-    return dict(sorted(found.items()))
-
-
-def _half(values: NDArray[np.float64]) -> Floats:
-    """Rounded to what the file keeps, so that training and routing see the same numbers."""
-    return values.astype(np.float16).astype(np.float32)
-
-
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m llm_router.learn.train", description=__doc__)
-    parser.add_argument(
-        "--check", action="store_true", help="compare with the packaged weights, write nothing"
-    )
-    parser.add_argument("--text", type=Path, default=Path("training"), help="folder of the training text")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path(__file__).parents[1] / "data",
-        help="folder for the weights and the card",
-    )
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 0 done (or checked and equal), 1 not equal or too large, 2 unusable training text."""
-    arguments = _arguments(argv)
-    say = sys.stderr.write
-    try:
-        examples = corpus.build(arguments.text)
-        heldout = corpus.read_rows(arguments.text / "heldout.jsonl")
-    except (OSError, corpus.CorpusError) as error:
-        say(f"cannot train: {error}\n")
-        return 2
-    trained = train(examples)
-    data = to_bytes(trained.weights)
-    encoder = Encoder(read_weights(data))
-    if arguments.check:
-        texts = [e.text for e in examples if e.original] + [row.text for row in heldout]
-        apart = differences(encoder, Encoder.load(arguments.out / "encoder.npz"), texts)
-        say(f"{len(texts) - len(apart)} of {len(texts)} texts answered the same by the packaged weights\n")
-        return 1 if apart else 0
-    if len(data) > MAX_BYTES:
-        say(f"the weights take {len(data)} bytes, at most {MAX_BYTES} are allowed\n")
-        return 1
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "encoder.npz").write_bytes(data)
-    facts = CardFacts(
-        version=trained.weights.version,
-        size_bytes=len(data),
-        written=sum(e.original for e in examples),
-        copies=sum(not e.original for e in examples),
-        per_category={
-            name: sum(e.original and e.category == name for e in examples) for name in encoder.categories
-        },
-        temperature=trained.weights.temperature,
-        accuracy=trained.accuracy,
-        acceptable=trained.acceptable,
-        log_loss=trained.log_loss,
-        recall=trained.recall,
-        heldout=recall_of(encoder, heldout),
-    )
-    (arguments.out / "encoder.card.md").write_text(card(facts), encoding="utf-8")
-    right, count = (sum(pair[i] for pair in facts.heldout.values()) for i in (0, 1))
-    say(
-        f"version {facts.version}: {len(data) / 1e6:.2f} MB, {facts.written} texts, cross-validation "
-        f"{facts.accuracy:.3f}, held back {right}/{count}, temperature {facts.temperature}\n"
-    )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+__all__ = [
+    "MAX_BYTES",
+    "TOLERANCE",
+    "Judged",
+    "Trained",
+    "Trainer",
+    "calibrated",
+    "quality",
+    "to_bytes",
+]

@@ -1,0 +1,139 @@
+"""What the encoder reads in a text: words, word pairs, the words at both ends, and letter groups.
+
+Every feature but the letter groups is a key of a vocabulary; letter groups are hashed (CRC-32), so that a
+word that training never met still says something. The same text gives the same features in every process
+and on every machine.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import NamedTuple
+from zlib import crc32
+
+MAX_CHARS = 4000
+"""Longer texts are read at their head, middle and tail only, so that the cost stays bounded."""
+
+GRAM_BITS = 16
+GRAMS = 1 << GRAM_BITS
+_MASK = GRAMS - 1
+
+EDGE, FIRST, LAST = "\x01", "\x02", "\x03"
+"""Marks of keys that stand for a place; no token contains these characters, or a space."""
+
+LONG_CHARS = 900
+"""Above this size a text is taken for a request around a pasted document; the request sits at the ends."""
+
+_END_CHARS = 450
+_EDGE_TOKENS = 10
+_WORD_CHARS = 24
+_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W\d_{_UNSPACED}]+|\d+|[^\w\s]|_")
+_HANGUL = re.compile("[\uac00-\ud7af]")
+
+
+class Parts(NamedTuple):
+    """The tokens of a text: its ends (one and the same list in a short text), and what is between them."""
+
+    head: list[str]
+    tail: list[str]
+    middle: list[str]
+
+
+def split(sampled: str) -> Parts:
+    """The tokens of a text that `sample` has cut to size."""
+    if len(sampled) <= LONG_CHARS:
+        found = tokens(sampled)
+        return Parts(found, found, [])
+    return Parts(
+        tokens(sampled[:_END_CHARS]), tokens(sampled[-_END_CHARS:]), tokens(sampled[_END_CHARS:-_END_CHARS])
+    )
+
+
+def counts(parts: Parts) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Words at the ends with their counts, and words that stand only in the middle.
+
+    The middle is what a long text is about; that says less about the kind of work than the words around it.
+    """
+    words = Counter(parts.head)
+    if parts.tail is parts.head:
+        return words, {}
+    words.update(parts.tail)
+    middle = Counter(parts.middle)
+    return words, {word: count for word, count in middle.items() if word not in words}
+
+
+def sample(text: str) -> str:
+    """The part of a text that is read: all of it, or head, middle and tail of a long one."""
+    text = text.strip()
+    if len(text) <= MAX_CHARS:
+        return text
+    third = (MAX_CHARS - 2) // 3
+    middle = (len(text) - third) // 2
+    return "\n".join((text[:third], text[middle : middle + third], text[-third:]))
+
+
+def tokens(sampled: str) -> list[str]:
+    """Words in lower case, single characters of scripts without spaces, symbols, and numbers by length."""
+    if not sampled.isascii():
+        sampled = unicodedata.normalize("NFKC", sampled).replace("\u2019", "'")
+    found = _TOKEN.findall(sampled.lower().replace("'", ""))
+    return [token if not token[0].isdigit() else "0000"[: len(token)] for token in found]
+
+
+def places(parts: Parts) -> list[str]:
+    """Keys of word pairs, of the words at both ends, and of how the text begins and ends; none twice.
+
+    Their order is that of the text: sums over them must not depend on how a process hashes.
+    """
+    head, tail = parts.head, parts.tail
+    keys = dict.fromkeys(map(" ".join, pairwise(head)))
+    if tail is not head:
+        keys.update(dict.fromkeys(map(" ".join, pairwise(tail))))
+    keys.update(dict.fromkeys([EDGE + token for token in head[:_EDGE_TOKENS]]))
+    keys.update(dict.fromkeys([EDGE + token for token in tail[-_EDGE_TOKENS:]]))
+    for count in (1, 2, 3):
+        keys[FIRST + " ".join(head[:count])] = None
+    for count in (1, 2):
+        keys[LAST + " ".join(tail[-count:])] = None
+    return list(keys)
+
+
+def is_word(key: str) -> bool:
+    return key[0] > LAST and " " not in key
+
+
+def letter_groups(word: str) -> list[int]:
+    """Buckets of a word's letter 3- to 5-groups, its border counting as a letter; Hangul by syllables.
+
+    Korean particles hang on to the end of a word: syllable groups and the stem find the noun under any.
+    """
+    if len(word) < 2 or not word[0].isalpha():
+        return []
+    if _HANGUL.search(word):
+        return [crc32(group.encode()) & _MASK for group in _syllable_groups(word)]
+    framed = f"_{word[:_WORD_CHARS]}_"
+    if framed.isascii():
+        raw = framed.encode()
+        return [crc32(raw[i : i + n]) & _MASK for n in (3, 4, 5) for i in range(len(raw) - n + 1)]
+    return [
+        crc32(framed[i : i + n].encode("utf-8", "surrogatepass")) & _MASK
+        for n in (3, 4, 5)
+        for i in range(len(framed) - n + 1)
+    ]
+
+
+def _syllable_groups(word: str) -> Iterator[str]:
+    yield f"^{word[:2]}"
+    for n in (1, 2, 3):
+        for start in range(len(word[:_WORD_CHARS]) - n + 1):
+            yield word[start : start + n]
+
+
+def readable(key: str) -> str:
+    """A key as a person may read it."""
+    return key.lstrip(EDGE + FIRST + LAST)

@@ -1,0 +1,59 @@
+"""Words one slip of the finger away from a common word, read as that word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+LEAST_LETTERS = 5
+"""Shorter words have too many neighbours that mean something else."""
+
+
+class Slips:
+    """Knows ``words``, the most usual first, by what is left of each when one letter is taken away.
+
+    Two words that share such a rest are at most one slip apart, or two: the second look tells.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._rests: dict[str, str] = {}
+        for word in words:
+            if len(word) >= LEAST_LETTERS:
+                for rest in (word, *_rests(word)):
+                    self._rests.setdefault(rest, word)
+
+    def meant(self, word: str) -> str | None:
+        """The most usual word from which ``word`` comes by one letter too many, too few, wrong or swapped."""
+        if len(word) < LEAST_LETTERS:
+            return None
+        for rest in (word, *_rests(word)):
+            found = self._rests.get(rest)
+            if found is not None and one_slip(word, found):
+                return found
+        return None
+
+    def corrected(self, tokens: list[str], known: Iterable[str]) -> list[str]:
+        """The tokens, with each that is not ``known`` replaced by what was meant, where that can be told."""
+        strange = set(tokens).difference(known)
+        meant = {word: found for word in strange if (found := self.meant(word)) is not None}
+        return [meant.get(token, token) for token in tokens] if meant else tokens
+
+
+def _rests(word: str) -> Iterator[str]:
+    for place in range(len(word)):
+        yield word[:place] + word[place + 1 :]
+
+
+def one_slip(left: str, right: str) -> bool:
+    """Whether one letter more, less, another, or two neighbours swapped make one word of the other."""
+    if left == right:
+        return False
+    start = 0
+    for a, b in zip(left, right, strict=False):
+        if a != b:
+            break
+        start += 1
+    rest, other = left[start:], right[start:]
+    if len(left) == len(right):
+        swapped = rest[:2] == other[1::-1] and rest[2:] == other[2:]
+        return rest[1:] == other[1:] or swapped
+    return rest[1:] == other if len(left) > len(right) else rest == other[1:]

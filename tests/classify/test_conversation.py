@@ -1,0 +1,112 @@
+"""The task at hand: what goes on with what, which pictures are meant, and what is sent along."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from llm_router.classify.cascade import Cascade
+from llm_router.classify.conversation import conversation_of, earlier_tasks, without_past_pictures
+from llm_router.classify.embedded import EncoderStage
+from llm_router.classify.encoder import Encoder
+from llm_router.classify.rules import Rules
+from llm_router.decision import Classification
+from llm_router.fleet import Fleet, load_fleet
+from llm_router.request import ApiKind, Image, Message, RouteRequest
+
+PNG = Image("image/png", base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 16).decode())
+CODE = "Write a Python function that parses ISO dates and returns the weekday"
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Fleet:
+    return load_fleet()
+
+
+@pytest.fixture(scope="module")
+def cascade(fleet: Fleet) -> Cascade:
+    return Cascade(fleet, [Rules(fleet), EncoderStage(fleet)], sure_from=0.0, clock_s=lambda: 0.0)
+
+
+def chat(*turns: str | Message) -> RouteRequest:
+    """Turns of user and assistant by turns, the first and the last the user's."""
+    made = [
+        turn if isinstance(turn, Message) else Message("user" if place % 2 == 0 else "assistant", turn)
+        for place, turn in enumerate(turns)
+    ]
+    return RouteRequest(messages=tuple(made))
+
+
+def codes(found: Classification) -> list[str]:
+    return [evidence.code for evidence in found.evidence]
+
+
+@pytest.mark.parametrize("said", ["yes, do it", "now with type hints please", "make it shorter", "try again"])
+async def test_a_follow_up_keeps_the_kind_of_the_task_before_it(cascade: Cascade, said: str) -> None:
+    alone = await cascade.classify(chat(CODE))
+    found = await cascade.classify(chat(CODE, "Here is a first version.", said))
+    assert found.category == alone.category
+    assert "follow_up" in codes(found)
+
+
+async def test_a_chain_of_follow_ups_leads_back_to_the_task(cascade: Cascade) -> None:
+    found = await cascade.classify(chat(CODE, "Done.", "yes, go on", "More?", "ok, and again"))
+    assert found.category == (await cascade.classify(chat(CODE))).category
+
+
+@pytest.mark.parametrize(
+    ("said", "category"),
+    [
+        ("thanks, that works", "simple_chat"),
+        ("Prove that the square root of 3 is irrational", "max_reasoning"),
+        ("What is the capital of Peru?", "efficient_general"),
+    ],
+)
+async def test_a_new_task_or_small_talk_drops_the_kind_before_it(
+    cascade: Cascade, said: str, category: str
+) -> None:
+    assert (await cascade.classify(chat(CODE, "Done.", said))).category == category
+
+
+async def test_an_earlier_picture_counts_while_it_is_the_subject(cascade: Cascade, fleet: Fleet) -> None:
+    seen = Message("user", "What is in this photo?", (PNG,))
+    still = await cascade.classify(chat(seen, "A red bus.", "And in the background of the picture?"))
+    assert fleet.category(still.category).requires.capability == "vision"
+    assert "past_picture" in codes(still)
+    gone = await cascade.classify(chat(seen, "A red bus.", "Write a Python function that sorts a list"))
+    assert fleet.category(gone.category).requires.capability != "vision"
+    assert "past_picture_left" in codes(gone)
+
+
+async def test_a_picture_that_comes_with_the_task_always_counts(cascade: Cascade, fleet: Fleet) -> None:
+    said = Message("user", "Write a Python function that sorts a list", (PNG,))
+    found = await cascade.classify(chat("hello", "hi", said))
+    assert fleet.category(found.category).requires.capability == "vision"
+
+
+def test_pictures_of_the_current_turn_and_of_earlier_ones_are_told_apart() -> None:
+    talk = conversation_of(chat(Message("user", "a", (PNG, PNG)), "b", Message("user", "c", (PNG,))))
+    assert (talk.pictures, talk.past_pictures, talk.picture_just_before) == (1, 2, True)
+    assert conversation_of(RouteRequest(kind=ApiKind.EMBEDDING, inputs=("a",))).pictures == 0
+
+
+def test_earlier_tasks_come_latest_first_and_only_from_the_user() -> None:
+    assert list(earlier_tasks(chat("one", "x", "two", "y", "three"))) == ["two", "one"]
+    assert list(earlier_tasks(chat("one"))) == []
+
+
+def test_only_pictures_of_earlier_turns_are_left_out_and_no_message_is_lost() -> None:
+    request = chat(Message("user", "", (PNG,)), "a cat", Message("user", "and this?", (PNG,)))
+    kept = without_past_pictures(request)
+    assert [len(m.images) for m in kept.messages] == [0, 0, 1]
+    assert [m.text for m in kept.messages] == ["(a picture)", "a cat", "and this?"]
+    assert without_past_pictures(kept) is kept
+
+
+def test_the_encoder_tells_follow_ups_from_tasks() -> None:
+    encoder = Encoder.load()
+    for text in ("yes, do it", "make it shorter", "and in French?", "계속해줘"):
+        assert encoder.read(text).follow_up >= 0.5, text
+    for text in ("hello", "What is the capital of Peru?", "thanks!", CODE):
+        assert encoder.read(text).follow_up < 0.5, text
