@@ -117,6 +117,12 @@ def test_documents_stand_behind_the_task_and_only_the_model_is_told_their_names(
     assert plain.task == plain.prompt == "Compare these"
 
 
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_a_document_without_a_word_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"cannot use notes\.txt: it is empty"):
+        Document("notes.txt", text)
+
+
 def test_cloud_names_are_known() -> None:
     assert is_cloud("gpt-oss:120b-cloud") and is_cloud("x:CLOUD")
     assert not is_cloud("cloudy:7b")

@@ -175,10 +175,21 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text that a task is about. The model is told its name; what kind of task it is, is judged without."""
+    """A text that a task is about. The model is told its name; what kind of task it is, is judged without.
+
+    Raises InvalidRequest where there is nothing but white space: its name alone would pass for a task.
+    """
 
     name: str
     text: str
+
+    def __post_init__(self) -> None:
+        if _blank(self.text):
+            raise InvalidRequest(
+                f"cannot use {self.name}",
+                why="it is empty",
+                hint="check that the file was written whole, or leave it out",
+            )
 
 
 @dataclass(frozen=True, slots=True)

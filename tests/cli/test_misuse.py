@@ -114,6 +114,22 @@ def test_a_picture_in_place_of_a_text(invoke: Invoke, folder: Path) -> None:
     assert "it is not a text file" in error and hint == "for pictures use --image"
 
 
+@pytest.mark.parametrize("command", ["ask", "route", "explain"])
+@pytest.mark.parametrize("data", [b"", b" \n\t\n", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("words", [(), ("Summarise this",)])
+def test_an_empty_file_is_no_task_and_belongs_to_none(
+    invoke: Invoke, folder: Path, command: str, data: bytes, words: tuple[str, ...]
+) -> None:
+    file = folder / "empty.txt"
+    file.write_bytes(data)
+    result = invoke(command, "--file", str(file), *words)
+    assert result.exit_code == 2 and not result.stdout
+    assert told(result.stderr) == (
+        "cannot use empty.txt: it is empty",
+        "check that the file was written whole, or leave it out",
+    )
+
+
 def test_a_text_that_is_not_utf_8_names_the_line(invoke: Invoke, folder: Path) -> None:
     text = folder / "latin1.txt"
     text.write_bytes("first\nd\xe9j\xe0 vu\n".encode("latin-1"))
