@@ -144,6 +144,8 @@ def test_cases_are_answered_by_weights_that_saw_nothing_of_their_source(
     assert len(run.unseen) == 8 * len(FRAMES) * 3
     assert sum(one.category in one.case.accept for one in run.unseen) / len(run.unseen) > 0.9
     assert all(0 <= one.confidence <= 1 for one in run.unseen)
+    assert all(sum(one.probabilities.values()) == pytest.approx(1, abs=1e-5) for one in run.unseen)
+    assert all(one.category in one.probabilities for one in run.unseen)
     assert "leave-sources-out" in run.card
     assert rebuild.digest(cases) in run.card
 

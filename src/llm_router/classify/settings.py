@@ -48,9 +48,10 @@ class MissionControlSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClassifySettings(msgspec.Struct, frozen=True, kw_only=True):
+    # Where the encoder is right in about a half of the cases that it has not seen: docs/concepts/cascade.md.
     ask_below: Annotated[
         Share, Meta(description="Mission Control is asked where the encoder's confidence is below this")
-    ] = 0.45
+    ] = 0.55
     weights: Annotated[
         Text | None, Meta(description="file of the encoder's weights; empty: those that are shipped")
     ] = None

@@ -96,7 +96,12 @@ def _unseen_lines(run: Run) -> bytes:
     import msgspec
 
     lines = (
-        {"id": one.case.id, "category": one.category, "confidence": round(one.confidence, 4)}
+        {
+            "id": one.case.id,
+            "category": one.category,
+            "confidence": round(one.confidence, 4),
+            "probabilities": {name: round(p, 6) for name, p in one.probabilities.items()},
+        }
         for one in run.unseen
     )
     return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)

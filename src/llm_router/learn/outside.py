@@ -7,8 +7,8 @@ least two texts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llm_router.classify.conversation import conversation_of
@@ -54,6 +54,8 @@ class LeftOut:
     case: Case
     category: str
     confidence: float
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    """Of the possible categories, as a stage after the encoder would be told; empty for hard evidence."""
 
 
 def read_folder(folder: Path, fleet: Fleet) -> list[Outside]:
@@ -134,7 +136,7 @@ def _answer(encoder: Encoder, one: Outside, sure: float) -> LeftOut:
     if one.decided:
         return LeftOut(one.case, one.decided, sure)
     judged = encoder.judge(encoder.read(one.request.task), one.allowed, picture=one.has_picture)
-    return LeftOut(one.case, judged.category, judged.confidence)
+    return LeftOut(one.case, judged.category, judged.confidence, judged.probabilities)
 
 
 def _open(outside: Sequence[Outside]) -> list[Outside]:
