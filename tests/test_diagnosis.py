@@ -61,7 +61,7 @@ def test_no_answer_is_a_problem_and_the_rest_is_still_told() -> None:
     problem = one(findings, "unreachable")
     assert (problem.severity, problem.subject) == ("problem", "spark-1")
     assert "http://spark-1:11434" in problem.text
-    assert "ollama serve" in problem.fix
+    assert problem.fix == "start it with: ollama serve; or set OLLAMA_HOST to its address"
     assert {"stand_in", "part_crewai", "no_files", "wrong_language"} <= codes(findings)
     assert not codes(findings) & {"missing", "unserved"}, "nobody knows what is installed"
 
@@ -86,6 +86,21 @@ def test_another_program_at_the_address_is_told_apart_from_silence(problem: str)
     )
     assert problem in finding.text
     assert "11434" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("url", "problem", "fix"),
+    [
+        ("https://box", "no secure connection: wrong version number", "give the address with http://"),
+        ("https://box", "no secure connection: certificate verify failed", "SSL_CERT_FILE"),
+        ("http://box", "the connection was closed without an answer", "https://"),
+        ("http://box", "it does not speak HTTP as expected", "https://"),
+    ],
+)
+def test_what_to_do_about_an_address_depends_on_what_is_there(url: str, problem: str, fix: str) -> None:
+    findings = found(unreachable("ollama", "ollama", url, problem))
+    told = [f for f in findings if f.code in ("unreachable", "not_a_model_server")]
+    assert len(told) == 1 and fix in told[0].fix
 
 
 def test_the_address_says_where_it_comes_from() -> None:

@@ -510,14 +510,15 @@ def _way_out(decision: Decision, world: World) -> str:
         r.model == stand_in.name and r.code in ("host_unreachable", "unhealthy") for r in decision.rejected
     )
     hints = [host.hint for host in world.embedded_hosts if refused and host.hint]
-    return "; or let the embedded engine answer: ".join([_way_out_for_hosts(decision), *hints])
+    return "; or let the embedded engine answer: ".join([_way_out_for_hosts(decision, world), *hints])
 
 
-def _way_out_for_hosts(decision: Decision) -> str:
+def _way_out_for_hosts(decision: Decision, world: World) -> str:
     codes = {rejection.code for rejection in decision.rejected}
     if "not_installed" in codes:
         missing = next(r.model for r in decision.rejected if r.code == "not_installed")
         return f"ollama pull {missing}; or see what is missing with: llm-router doctor"
     if "host_unreachable" in codes:
-        return "start Ollama, or set OLLAMA_HOST to its address"
+        ways = dict.fromkeys(host.way_out for host in world.fleet_hosts if not host.reachable)
+        return "; or ".join(ways) or "see each host with: llm-router doctor"
     return "see each model's reason with: llm-router explain"

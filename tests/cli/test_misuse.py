@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socketserver
+import threading
 from pathlib import Path
 
 import pytest
@@ -76,27 +78,78 @@ def test_lines_that_are_no_requests_are_told_with_where_to_look(
     assert hint == "hint: each of them has its error in its place in the output"
 
 
-@pytest.mark.parametrize("command", [["models"], ["categories"], ["init"], ["pull", "phi4"]])
+COMMANDS_THAT_NEED_A_HOST = {
+    "models": (["models"], 0),
+    "categories": (["categories"], 0),
+    "init": (["init"], 1),
+    "pull": (["pull", "phi4"], 1),
+    "ask": (["ask", "-q", "What's 2+2?"], 3),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS_THAT_NEED_A_HOST)
 @pytest.mark.parametrize(
     ("address", "hint"),
     [
         ("{url}/wrong/path", "check address and port, and a proxy in between"),
         ("https://{place}", "give the address with http:// where the server has no certificate"),
-        ("http://127.0.0.1:9", "start it, or set OLLAMA_HOST to its address"),
+        ("http://127.0.0.1:9", "start it with: ollama serve; or set OLLAMA_HOST to its address"),
     ],
 )
 def test_the_hint_about_a_host_fits_what_is_found_there(
     fleet_server: FakeOllama,
     invoke: Invoke,
     monkeypatch: pytest.MonkeyPatch,
-    command: list[str],
+    command: str,
     address: str,
     hint: str,
 ) -> None:
     place = fleet_server.url.removeprefix("http://")
     monkeypatch.setenv("OLLAMA_HOST", address.format(url=fleet_server.url, place=place))
-    result = invoke(*command)
-    assert result.exit_code == (0 if command[0] in ("models", "categories") else 1)
+    arguments, exit_code = COMMANDS_THAT_NEED_A_HOST[command]
+    result = invoke(*arguments)
+    assert result.exit_code == exit_code
+    assert result.stderr.splitlines()[-1].startswith(f"hint: {hint}")
+
+
+@pytest.mark.parametrize("command", ["init", "ask"])
+@pytest.mark.parametrize(
+    ("reply", "hint"),
+    [
+        (b"", "check address and port, and give it with https://"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "check address and port, and give it with https://"),
+        (
+            b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\n"
+            b"Client sent an HTTP request to an HTTPS server.\n",
+            "check address and port, and give it with https://",
+        ),
+        (
+            b'HTTP/1.0 401 Unauthorized\r\nContent-Type: application/json\r\n\r\n{"error": "no key"}',
+            "check its key and allowed hosts",
+        ),
+    ],
+    ids=["closed", "a TLS alert", "told in words", "no key"],
+)
+def test_the_hint_fits_a_server_that_wants_a_secure_connection_or_a_key(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, command: str, reply: bytes, hint: str
+) -> None:
+    class Other(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(reply)
+
+    monkeypatch.setenv("LLM_ROUTER_ROUTING__STAND_IN", "never")
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Other) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        try:
+            monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{other.server_address[1]}")
+            arguments, exit_code = COMMANDS_THAT_NEED_A_HOST[command]
+            result = invoke(*arguments)
+        finally:
+            other.shutdown()
+            thread.join()
+    assert result.exit_code == exit_code
     assert result.stderr.splitlines()[-1].startswith(f"hint: {hint}")
 
 

@@ -13,7 +13,6 @@ import click
 
 from llm_router.cli import output
 from llm_router.cli.context import Options, pass_options, run
-from llm_router.cli.warnings import way_out
 from llm_router.errors import LLMRouterError, UsageError
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ def _refuse_unreachable(hosts: Sequence[HostSnapshot], configuration: Configurat
             output.warning(f"left out, {sentence}")
         return
     origin = configuration.origins.get("hosts", "the default")
-    way = way_out(hosts[0]) if hosts else "set OLLAMA_HOST to the address of an Ollama"
+    way = hosts[0].way_out if hosts else "set OLLAMA_HOST to the address of an Ollama"
     raise LLMRouterError(
         "no model server to look at",
         why="; ".join(down) or "no host is configured",

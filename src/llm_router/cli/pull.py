@@ -219,12 +219,11 @@ def planned(tags: Iterable[str], world: World, *, force: bool = False) -> Plan:
 
 
 def _unreachable(snapshot: HostSnapshot) -> LLMRouterError:
-    from llm_router.cli.warnings import way_out
 
     return LLMRouterError(
         f"cannot use {snapshot.name} at {snapshot.url}",
         why=snapshot.problem,
-        hint=f"{way_out(snapshot)}; look closer with: llm-router doctor",
+        hint=f"{snapshot.way_out}; look closer with: llm-router doctor",
     )
 
 

@@ -28,16 +28,5 @@ def warn_of_every_host(hosts: Iterable[HostSnapshot]) -> None:
         if host.kind != "embedded" and not host.reachable:
             output.warning(
                 f"no answer from {host.name} at {host.url}: {host.problem}",
-                hint=f"{way_out(host)}; look closer with: llm-router doctor",
+                hint=f"{host.way_out}; look closer with: llm-router doctor",
             )
-
-
-def way_out(host: HostSnapshot) -> str:
-    """What to do about a host that does not answer, by what was found at its address."""
-    from llm_router.diagnosis.hosts import is_foreign
-
-    if "secure connection" in host.problem:
-        return "give the address with http:// where the server has no certificate"
-    if is_foreign(host):
-        return "check address and port, and a proxy in between; Ollama listens on 11434 unless told otherwise"
-    return "start it, or set OLLAMA_HOST to its address"

@@ -22,17 +22,6 @@ DEFAULT_LOADED_MODELS = 3
 MOST_SUGGESTED_CONTEXT = 32_768
 """A longer context is never suggested: its KV cache can cost more than the model."""
 
-_FOREIGN = (
-    "HTML",
-    "redirects",
-    "something else",
-    "speak",
-    "not JSON",
-    "no answer of a model server",
-    "cannot be read",
-)
-"""Words in a snapshot's problem that mean: a program answers there, and it is no model server."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Risk:
@@ -99,20 +88,15 @@ def _address(host: HostSnapshot, seen: Surroundings) -> Finding:
     return Finding("hosts", "address", "ok", text, subject=host.name)
 
 
-def is_foreign(host: HostSnapshot) -> bool:
-    """Whether a program answers at the address that is no model server."""
-    return any(word in host.problem for word in _FOREIGN)
-
-
 def _unreachable(host: HostSnapshot, seen: Surroundings, *, alone: bool) -> Finding:
     severity: Severity = "problem" if alone else "warning"
-    if is_foreign(host):
+    if host.is_foreign:
         return Finding(
             "hosts",
             "not_a_model_server",
             severity,
             f"what answers at {host.url} is no model server: {host.problem}",
-            "check address and port, and a proxy in between; Ollama listens on 11434 unless told otherwise",
+            host.way_out,
             host.name,
         )
     return Finding(
@@ -120,9 +104,7 @@ def _unreachable(host: HostSnapshot, seen: Surroundings, *, alone: bool) -> Find
         "unreachable",
         severity,
         f"no answer from {host.name} at {host.url}: {host.problem}",
-        "start it with: ollama serve; or set OLLAMA_HOST to the right address"
-        if host.kind == "ollama"
-        else "start it, or correct its url in the settings",
+        host.way_out,
         host.name,
     )
 

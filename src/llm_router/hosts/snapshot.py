@@ -15,6 +15,20 @@ from llm_router.names import canonical
 
 HostKind = Literal["ollama", "openai", "embedded"]
 
+_FOREIGN = (
+    "HTML",
+    "redirects",
+    "something else",
+    "speak",
+    "not JSON",
+    "no answer of a model server",
+    "cannot be read",
+)
+"""Words in a snapshot's problem that mean: a program answers there, and it is no model server."""
+
+_OFTEN_TLS = ("speak HTTP", "HTTPS server", "closed without an answer")
+"""Words of a problem that a server with a certificate causes where it is asked without one."""
+
 
 @dataclass(frozen=True, slots=True)
 class InstalledModel:
@@ -76,6 +90,29 @@ class HostSnapshot:
     unhealthy: Mapping[str, str] = field(default_factory=dict)
     served_names: Mapping[str, str] = field(default_factory=dict)
     taken_at_s: float = 0.0
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether a program answers at the address that is no model server."""
+        return any(word in self.problem for word in _FOREIGN)
+
+    @property
+    def way_out(self) -> str:
+        """What to do about a host that does not answer, by what was found at its address."""
+        if self.hint:
+            return self.hint
+        if "certificate" in self.problem:
+            return "trust its certificate with SSL_CERT_FILE=FILE, or give the address with http://"
+        if "secure connection" in self.problem:
+            return "give the address with http:// where the server has no certificate"
+        if self.url.startswith("http://") and any(words in self.problem for words in _OFTEN_TLS):
+            return "check address and port, and give it with https:// where the server has a certificate"
+        if self.is_foreign:
+            usual = "; Ollama listens on 11434 unless told otherwise" if self.kind == "ollama" else ""
+            return f"check address and port, and a proxy in between{usual}"
+        if self.kind == "ollama":
+            return "start it with: ollama serve; or set OLLAMA_HOST to its address"
+        return "start it, or correct its url in the settings"
 
     @cached_property
     def _installed_by_name(self) -> Mapping[str, InstalledModel]:

@@ -294,6 +294,8 @@ class HttpHost:
             return f"no connection within {self.timeouts.connect_s:g} s"
         if isinstance(error, aiohttp.InvalidURL):
             return "that is not an address"
+        if isinstance(error, aiohttp.ServerDisconnectedError):
+            return "the connection was closed without an answer"
         return "the connection was closed before the answer was whole"
 
     def _bad(self, model: str, why: str, hint: str | None = None) -> BadReply:

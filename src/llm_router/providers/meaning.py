@@ -20,6 +20,7 @@ from llm_router.errors import (
     RunnerFailed,
     StreamBroken,
 )
+from llm_router.hosts.snapshot import HostKind, HostSnapshot, unreachable
 from llm_router.names import is_cloud
 
 _PHRASES: tuple[tuple[str, type[ProviderError], str], ...] = (
@@ -101,9 +102,21 @@ def refuse_cloud(model: str, host: str, *, allowed: bool) -> None:
         )
 
 
+def silent(name: str, kind: HostKind, url: str, error: ProviderError) -> HostSnapshot:
+    """The snapshot of a host that could not be looked at. A refusal brings its own hint: the host runs."""
+    hint = error.hint if isinstance(error, HostRefused) else None
+    return unreachable(name, kind, url, error.why or error.what, hint or "")
+
+
 def broken_off(error: ProviderError, host: str, model: str) -> StreamBroken:
     """What any error means once the first piece of an answer has come."""
-    return StreamBroken(f"{model}: the answer broke off", why=error.why or error.what, host=host, model=model)
+    return StreamBroken(
+        f"{model}: the answer broke off",
+        why=error.why or error.what,
+        hint="ask again; look at the host with: llm-router doctor",
+        host=host,
+        model=model,
+    )
 
 
 def _about(what: str, model: str) -> str:

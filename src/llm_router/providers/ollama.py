@@ -16,7 +16,7 @@ from llm_router.names import canonical
 from llm_router.providers import ollama_wire as wire
 from llm_router.providers.base import ChatCall, EmbedCall, Timeouts
 from llm_router.providers.http import HttpHost, drain
-from llm_router.providers.meaning import broken_off, provider_error, refuse_cloud
+from llm_router.providers.meaning import broken_off, provider_error, refuse_cloud, silent
 from llm_router.providers.reasoning import ReasoningSplitter
 from llm_router.request import ApiKind, Json, JsonObject
 
@@ -90,7 +90,7 @@ class OllamaProvider:
             resident = wire.resident(ps)
             installed = await self._with_details(wire.installed(tags, allow_cloud=self.allow_cloud), version)
         except ProviderError as error:
-            return unreachable(self.name, self.kind, self.url, error.why or error.what)
+            return silent(self.name, self.kind, self.url, error)
         except msgspec.ValidationError as error:
             return unreachable(self.name, self.kind, self.url, f"it does not speak Ollama's API ({error})")
         return HostSnapshot(

@@ -17,7 +17,7 @@ from llm_router.hosts.snapshot import HostKind, HostSnapshot, ResidentModel, unr
 from llm_router.providers import openai_wire as wire
 from llm_router.providers.base import ChatCall, EmbedCall, Timeouts
 from llm_router.providers.http import HttpHost, drain, text_of_error
-from llm_router.providers.meaning import broken_off, provider_error, refuse_cloud
+from llm_router.providers.meaning import broken_off, provider_error, refuse_cloud, silent
 from llm_router.providers.reasoning import ReasoningSplitter
 from llm_router.providers.sse import DONE, events
 from llm_router.request import JsonObject
@@ -69,7 +69,7 @@ class OpenAICompatProvider:
         try:
             models, resident = wire.installed(await self._http.get("/v1/models"))
         except ProviderError as error:
-            return unreachable(self.name, self.kind, self.url, error.why or error.what)
+            return silent(self.name, self.kind, self.url, error)
         except msgspec.ValidationError as error:
             return unreachable(self.name, self.kind, self.url, f"it does not speak OpenAI's API ({error})")
         return HostSnapshot(
