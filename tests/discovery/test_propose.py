@@ -226,6 +226,19 @@ def test_a_large_model_does_not_answer_greetings_where_a_smaller_one_is_good_eno
     assert first["max_quality_general"] == "big:70b"
 
 
+async def test_a_model_rated_for_a_category_goes_before_smaller_ones_that_are_not() -> None:
+    names = ["llama3.2:1b", "mistral:7b", "gemma2:9b", "nous-hermes2", "phi4", "qwen2.5:14b"]
+    async with FakeOllama(fleet_models(names)) as server:
+        provider = OllamaProvider("ollama", server.url)
+        snapshot = await provider.snapshot()
+        await provider.close()
+    categories = propose([snapshot], SHIPPED, memory_gb=22).categories
+    order = {name: [choice.model for choice in category.models] for name, category in categories.items()}
+    assert order["max_reasoning"][:2] == ["phi4", "qwen2.5:14b"]
+    assert order["max_rag"][:2] == ["qwen2.5:14b", "phi4"]
+    assert order["efficient_reasoning"][0] == "phi4"
+
+
 def test_non_commercial_licences_are_marked() -> None:
     licence = "Creative Commons Attribution-NonCommercial 4.0 International"
     model = propose([host(dataclasses.replace(QWEN3, licence=licence))], SHIPPED, memory_gb=14).models[

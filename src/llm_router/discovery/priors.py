@@ -9,6 +9,9 @@ light     0.3 + 0.7 * quality, at most 0.86, where the shipped choice is a small
           answered brilliantly
 long      + 0.03 for every doubling of the planned context above 32,768 tokens, less below
 language  - 0.08 where a model's languages are not known, - 0.35 where its makers name others
+category  + what the shipped fleet's numbers for the category are above all this on average, over the models
+          it lists that think, or over those that do not, as the model itself; over all where these are few.
+          Without it, any unknown model would go before those whose weakness at a kind of task is known
 
 None of this was measured. A number of the shipped fleet goes before the prior.
 """
@@ -40,6 +43,9 @@ CONTEXT_MARGIN = 1.2
 
 EMBEDDER_QUALITY = 0.6
 """Prior of every embedder: size says little about them."""
+
+FEWEST_ALIKE = 2
+"""Of the models that a category lists, so many must think, or not, to say anything about others like them."""
 
 _REASONING = frozenset({"max_reasoning", "max_reasoning_moe", "efficient_reasoning", "hybrid_reasoner"})
 
@@ -100,12 +106,22 @@ def _shipped_prior(tag: str, category: Category) -> Choice | None:
 
 
 def _prior(tag: str, model: Model, name: str, category: Category, shipped: Fleet) -> Choice:
-    quality = strength(model)
+    quality, told = _by_facts(model, name, category, shipped)
+    if category.requires.capability != "embedding":
+        quality += _shipped_above_facts(model, name, category, shipped)
+    return Choice(
+        model=tag, quality=round(min(max(quality, 0.02), 0.95), 2), source=f"prior: {', '.join(told)}"
+    )
+
+
+def _by_facts(model: Model, name: str, category: Category, shipped: Fleet) -> tuple[float, list[str]]:
+    """The quality that follows from a model's facts alone, and which they were."""
     told = [
         f"{model.params} parameters" if model.params != "unknown" else f"a file of {model.file_gb:.1f} GB"
     ]
     if category.requires.capability == "embedding":
-        return Choice(model=tag, quality=EMBEDDER_QUALITY, source=f"prior: an embedder, {told[0]}")
+        return EMBEDDER_QUALITY, ["an embedder", *told]
+    quality = strength(model)
     if _is_light(category, shipped):
         quality = min(0.3 + 0.7 * quality, 0.86)
     if name in _REASONING and "thinking" in model.capabilities:
@@ -117,8 +133,22 @@ def _prior(tag: str, model: Model, name: str, category: Category, shipped: Fleet
     if category.requires.language and category.requires.language not in model.languages:
         quality -= 0.35 if model.languages else 0.08
         told.append("its makers name other languages" if model.languages else "its languages are not known")
-    quality = round(min(max(quality, 0.02), 0.95), 2)
-    return Choice(model=tag, quality=quality, source=f"prior: {', '.join(told)}")
+    return min(max(quality, 0.02), 0.95), told
+
+
+def _shipped_above_facts(model: Model, name: str, category: Category, shipped: Fleet) -> float:
+    alike: list[float] = []
+    every: list[float] = []
+    for choice in category.models:
+        listed = shipped.models[choice.model]
+        if not may_serve(listed, category):
+            continue
+        above = choice.quality - _by_facts(listed, name, category, shipped)[0]
+        every.append(above)
+        if ("thinking" in listed.capabilities) == ("thinking" in model.capabilities):
+            alike.append(above)
+    told = alike if len(alike) >= FEWEST_ALIKE else every
+    return sum(told) / len(told) if told else 0.0
 
 
 def _is_light(category: Category, shipped: Fleet) -> bool:
