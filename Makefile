@@ -33,12 +33,14 @@ format: $(VENV)/.dev ## put the sources into the house style
 coverage: $(VENV)/.dev ## run the tests and report which lines they reach
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html
 
-weights: $(VENV)/.dev ## train the classifier that is shipped (CASES=folder: from labelled cases as well)
-	$(BIN)/llm-router train --out src/llm_router/data/encoder.npz $(if $(CASES),--cases $(CASES))
+weights: $(VENV)/.dev ## train the classifier that is shipped (CASES=folder of labelled cases, or CASES=none)
+	@test -n "$(CASES)" || { echo "error: the shipped classifier was trained on labelled cases as well"; \
+	  echo "hint: make weights CASES=folder, or CASES=none for the text here alone"; exit 2; }
+	$(BIN)/llm-router train --out src/llm_router/data/encoder.npz $(if $(filter-out none,$(CASES)),--cases $(CASES))
 
 check-weights: $(VENV)/.dev ## prove that the shipped classifier is what the training text (and CASES) gives
-	$(BIN)/llm-router train --check $(if $(CASES),--cases $(CASES))
-	$(BIN)/python -m llm_router.learn.leaks $(if $(CASES),--cases $(CASES))
+	$(BIN)/llm-router train --check $(if $(filter-out none,$(CASES)),--cases $(CASES))
+	$(BIN)/python -m llm_router.learn.leaks $(if $(filter-out none,$(CASES)),--cases $(CASES))
 
 bench: $(VENV)/.dev ## measure what a decision costs, by size of the request, and the start of the program
 	$(BIN)/python benchmarks/decision.py

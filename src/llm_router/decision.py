@@ -47,6 +47,7 @@ class StageResult:
     elapsed_ms: float
     evidence: tuple[Evidence, ...] = ()
     note: str = ""
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)

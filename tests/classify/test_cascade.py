@@ -106,6 +106,7 @@ async def test_a_broken_weights_file_degrades_to_the_other_stages_and_says_so(fl
     assert told.stage == "default"
     assert "damaged" in told.trail[1].note
     assert "damaged" in (await cascade(fleet, stage).classify(HELLO)).trail[0].note
+    assert told.trail[1].broken and not told.trail[0].broken
 
 
 @pytest.mark.parametrize("examples", [("same text",) * 5, ("one", "two"), ("a", " a ", "", "b", "c")])

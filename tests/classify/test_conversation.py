@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from llm_router.classify.cascade import Cascade
@@ -16,6 +18,7 @@ from llm_router.fleet import Fleet, load_fleet
 from llm_router.request import ApiKind, Image, Message, RouteRequest
 
 PNG = Image("image/png", base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 16).decode())
+ROOT = Path(__file__).parents[2]
 CODE = "Write a Python function that parses ISO dates and returns the weekday"
 
 
@@ -110,3 +113,56 @@ def test_the_encoder_tells_follow_ups_from_tasks() -> None:
         assert encoder.read(text).follow_up >= 0.5, text
     for text in ("hello", "What is the capital of Peru?", "thanks!", CODE):
         assert encoder.read(text).follow_up < 0.5, text
+
+
+async def test_an_earlier_picture_counts_in_korean_too(cascade: Cascade, fleet: Fleet) -> None:
+    seen = Message("user", "What is this?", (PNG,))
+    still = await cascade.classify(chat(seen, "A receipt.", "그 사진에서 합계 금액 다시 확인해줘"))
+    assert fleet.category(still.category).requires.capability == "vision"
+    gone = await cascade.classify(
+        chat(seen, "A receipt.", "thanks", "You are welcome.", "다음 주 서울 여행 일정을 짜 줘")
+    )
+    assert gone.category == "korean_multilingual"
+    assert "past_picture_left" in codes(gone)
+
+
+@pytest.mark.parametrize("said", ["2", "1)", "b", "B."])
+async def test_a_bare_choice_goes_on_with_what_was_offered(cascade: Cascade, said: str) -> None:
+    asked = "Write a short story about a lighthouse keeper, but first offer me three plots"
+    found = await cascade.classify(chat(asked, "1) a storm 2) a letter 3) a ghost", said))
+    assert found.category == (await cascade.classify(chat(asked))).category
+
+
+async def test_many_follow_ups_in_a_row_lead_back_to_the_task(cascade: Cascade) -> None:
+    turns: list[str] = [CODE]
+    for said in ("make it shorter", "and with types", "now add a test", "make it faster", "try again"):
+        turns += ["Done.", said]
+    assert (await cascade.classify(chat(*turns))).category == (await cascade.classify(chat(CODE))).category
+
+
+async def test_held_back_conversations_are_mostly_understood(cascade: Cascade) -> None:
+    """Never trained on; the floor is below what was measured, for a change that breaks conversations."""
+    held = [
+        row
+        for line in (ROOT / "training" / "conversations.jsonl").read_bytes().splitlines()
+        if (row := msgspec.json.decode(line))["split"] == "heldout"
+    ]
+    right = 0
+    for row in held:
+        messages = tuple(Message(m["role"], m["text"], (PNG,) * m.get("images", 0)) for m in row["messages"])
+        right += (await cascade.classify(RouteRequest(messages=messages))).category == row["category"]
+    assert len(held) >= 70
+    assert right / len(held) >= 0.7
+
+
+async def test_the_same_task_in_english_and_korean_goes_to_a_fitting_category(cascade: Cascade) -> None:
+    pairs = [
+        msgspec.json.decode(line) for line in (ROOT / "training" / "parallel.jsonl").read_bytes().splitlines()
+    ]
+    assert len(pairs) >= 90
+    english = sum([(await cascade.classify(chat(pair["en"]))).category == pair["category"] for pair in pairs])
+    korean = sum(
+        [(await cascade.classify(chat(pair["ko"]))).category == "korean_multilingual" for pair in pairs]
+    )
+    assert english / len(pairs) >= 0.9
+    assert korean == len(pairs)

@@ -15,6 +15,7 @@ import pytest
 from llm_router.classify import features
 from llm_router.classify.encoder import Encoder, EncoderFileError
 from llm_router.learn.corpus import Row, read_rows, training_rows
+from llm_router.learn.rebuild import digest
 
 ROOT = Path(__file__).parents[2]
 EXACT = {
@@ -339,3 +340,22 @@ def test_answers_do_not_depend_on_the_hash_seed_of_the_process() -> None:
 def test_a_row_with_an_unknown_field_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(b'{"text": "a", "category": "b", "colour": "red"}', type=Row)
+
+
+def test_the_packaged_weights_were_made_from_the_training_text_here(encoder: Encoder) -> None:
+    text, cases = encoder.made_from
+    assert text == digest(ROOT / "training"), "train again: make weights CASES=folder"
+    assert cases
+
+
+@pytest.mark.parametrize(
+    "text", ["…" * 4000, "“" * 4000, "«" * 4000, ":" * 4000, "(" * 4000, "ﷺ" * 4000, "a " * 3000]
+)
+def test_texts_of_one_character_are_read_like_any_other(encoder: Encoder, text: str) -> None:
+    reading = encoder.read("Contents\n" * 30 + text + "\nthe end\n" * 30)
+    assert 0 <= encoder.judge(reading).confidence <= 1
+
+
+def test_what_spoke_for_an_answer_about_a_picture_is_told_by_the_head_that_gave_it(encoder: Encoder) -> None:
+    reading = encoder.read("find the angle ABC")
+    assert "angle" in encoder.telling(reading, "hybrid_reasoner", picture=True)

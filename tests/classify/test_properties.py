@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_a_slip_of_the_finger_moves_little(row: Row, data: st.DataObject) -> Non
     assert after.category == before.category or before.confidence < 0.95
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[str], str]] = {
     "lower case": str.lower,
     "upper case": str.upper,
     "no final mark": lambda text: text.rstrip(".?!"),

@@ -139,7 +139,7 @@ def test_evidence_without_a_fitting_category_is_left_to_the_next_stage(fleet: Fl
         ("plain English", "", 0),
         ("naïve café", "", 0),
         ("가나다", "ko", 1),
-        ("가나 ab", "ko", 0.5),
+        ("가나 ab", "ko", 5 / 7),
         ("東京の天気はどうですか", "ja", 1),
         ("今天天气怎么样", "zh", 1),
         ("столица Перу", "ru", 1),
@@ -172,3 +172,61 @@ def test_a_category_for_another_language_is_told_by_its_script(fleet: Fleet) -> 
     own = replace(fleet, categories={**fleet.categories, "russian": russian})
     assert judged(Rules(own), RouteRequest.from_text("Какая столица Перу?"), own) == "russian"
     assert judged(Rules(own), RouteRequest.from_text("ペルーの首都は?"), own) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "korean"),
+    [
+        ("이 에러 뭐야? TypeError: Cannot read properties of undefined (reading 'map')", True),
+        ("다음 글을 요약해줘: The committee met on Tuesday and agreed to postpone the vote.", True),
+        ("Translate to English: 오늘 날씨 정말 좋네요", True),
+        ("번역해줘: I love you", True),
+        ("The sign says 출구 and I wonder where it leads to from this platform", False),
+        ("What is the difference between 은 and 는 in these sentences?", False),
+    ],
+)
+def test_a_korean_request_around_another_language_is_korean(
+    rules: Rules, fleet: Fleet, text: str, korean: bool
+) -> None:
+    found = judged(rules, RouteRequest.from_text(text), fleet)
+    assert (found == "korean_multilingual") is korean
+
+
+def test_korean_examples_of_another_category_leave_korean_to_the_words(fleet: Fleet) -> None:
+    from dataclasses import replace
+
+    import msgspec
+
+    recipes = msgspec.structs.replace(
+        fleet.categories["default_general"],
+        examples=("김치찌개 끓이는 법 알려줘", "떡볶이 양념 비율은?", "잡채에 뭐가 들어가?"),
+    )
+    own = replace(fleet, categories={**fleet.categories, "recipes": recipes})
+    assert judged(Rules(own), RouteRequest.from_text("된장찌개는 어떻게 끓여?"), own) is None
+
+
+def test_a_long_talk_of_short_turns_is_no_long_document(rules: Rules, fleet: Fleet) -> None:
+    talk = tuple(
+        Message("user", f"turn {n}: " + "the river rose again that night. " * 12) for n in range(150)
+    )
+    request = RouteRequest(messages=(*talk, Message("user", "thanks!")))
+    assert request.estimate().tokens > 9000
+    assert judged(rules, request, fleet) is None
+
+
+def test_an_earlier_picture_keeps_no_rule_about_words_from_being_asked_later(
+    rules: Rules, fleet: Fleet
+) -> None:
+    request = RouteRequest(
+        messages=(Message("user", "what is this", (PNG,)), Message("user", "그 사진에서 합계를 확인해줘"))
+    )
+    assert judged(rules, request, fleet) is None
+    assert rules.judge_words(request, frozenset(fleet.categories)).category == "korean_multilingual"
+
+
+def test_tools_and_an_earlier_picture_stay_with_tool_models(rules: Rules, fleet: Fleet) -> None:
+    request = RouteRequest(
+        messages=(Message("user", "what is this", (PNG,)), Message("user", "book a table for two")),
+        tools=(Tool("book"),),
+    )
+    assert judged(rules, request, fleet) == "agentic_tool_use"

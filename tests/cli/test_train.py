@@ -86,3 +86,4 @@ def test_a_named_weights_file_that_cannot_be_read_degrades_to_the_rules_and_says
     routed = json.loads(invoke("route", "--json", "hello there").stdout)
     assert routed["stage"] == "default"
     assert any("out of order" in stage["note"] for stage in routed["stages"])
+    assert any("out of order" in warning for warning in routed["warnings"])

@@ -15,6 +15,7 @@ from llm_router.classify.weights import read_weights
 from llm_router.errors import InvalidRequest
 from llm_router.fleet import Fleet, load_fleet
 from llm_router.learn import corpus, outside, rebuild
+from llm_router.learn.leaks import pairs, texts_of
 from llm_router.learn.texts import matrix, read, vocabulary
 from llm_router.learn.train import Trainer, calibrated, serves_matrix, to_bytes
 
@@ -206,3 +207,16 @@ def test_folders_without_cases_or_text_are_refused(tmp_path: Path, fleet: Fleet)
         outside.read_folder(tmp_path, fleet)
     with pytest.raises(corpus.CorpusError, match="no training text"):
         rebuild.rebuild(tmp_path, None, fleet)
+
+
+def test_no_text_stands_twice_in_the_training_text() -> None:
+    assert pairs(texts_of(Path(__file__).parents[2] / "training")) == []
+
+
+def test_the_check_looks_at_every_head(text: Path, fleet: Fleet) -> None:
+    run = rebuild.rebuild(text, None, fleet)
+    words = len(run.weights.categories)
+    for first, last in ((0, words), (words, words + 2), (words + 2, words + 3)):
+        table = run.weights.table.copy()
+        table[:, first:last] = 0
+        assert rebuild.differences(run, Encoder(replace(run.weights, table=table)))

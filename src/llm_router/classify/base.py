@@ -27,6 +27,8 @@ class Verdict:
     allowed: frozenset[str] | None = None
     evidence: tuple[Evidence, ...] = ()
     note: str = ""
+    broken: bool = False
+    """The stage cannot work at all, and ``note`` says what to mend."""
 
     @property
     def category(self) -> str | None:

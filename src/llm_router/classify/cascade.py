@@ -84,4 +84,5 @@ def _result(name: StageName, verdict: Verdict, elapsed_ms: float) -> StageResult
         elapsed_ms=elapsed_ms,
         evidence=verdict.evidence,
         note=verdict.note,
+        broken=verdict.broken,
     )

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from llm_router.classify.base import Verdict
-from llm_router.classify.conversation import Conversation, conversation_of, earlier_tasks
+from llm_router.classify.conversation import (
+    Conversation,
+    conversation_of,
+    earlier_tasks,
+    without_past_pictures,
+)
+from llm_router.classify.rules import Rules
 from llm_router.decision import Evidence, StageName
 from llm_router.fleet.fleet import Fleet
 from llm_router.request import RouteRequest
@@ -19,14 +27,17 @@ if TYPE_CHECKING:
 FOLLOW_UP_FROM = 0.2
 """From this probability on the task before is read too, and counts as far as the message is a follow-up."""
 
-PAST_PICTURE_FROM = 0.5
+PAST_PICTURE_FROM = 0.6
 """How sure the encoder must be that an earlier turn's picture is still meant."""
 
-LAST_PICTURE = 0.3
+LAST_PICTURE = 0.4
 """How sure it is beforehand, where the picture came with the turn just before: people go on looking."""
 
-_TURNS_BACK = 3
+_TURNS_BACK = 12
+_TOLD_FROM = 0.5
 _SERVES_TOO = 0.1
+_BARE_CHOICE = re.compile(r"\W*(?:\d{1,2}|[a-zA-Z])\W*")
+"""A number or a letter alone picks one of what was offered."""
 
 
 class EncoderStage:
@@ -40,7 +51,11 @@ class EncoderStage:
         self._encoder: Encoder | None = None
         self._problem = ""
         self._loading = threading.Lock()
+        self._rules = Rules(fleet)
         self._seeing = frozenset(fleet.categories_needing.get("vision", ()))
+        self._of_any_language = frozenset(
+            name for name, category in fleet.categories.items() if not category.requires.language
+        )
 
     def prepare(self) -> None:
         """Loads the weights, once."""
@@ -51,48 +66,59 @@ class EncoderStage:
     ) -> Verdict:
         encoder = self._encoder or self._ready()
         if encoder is None:
-            return Verdict(note=self._problem)
+            return Verdict(note=self._problem, broken=True)
         if allowed.isdisjoint(encoder.categories):
             return Verdict(note="none of the possible categories is known to the encoder")
         reading = encoder.read(request.task)
-        earlier = self._task_before(encoder, reading, request)
+        share, earlier = self._task_before(encoder, reading, request)
         talk = conversation_of(request)
         evidence: tuple[Evidence, ...] = ()
         picture = talk.pictures > 0
         if talk.past_pictures and not picture:
-            picture = self._still_meant(encoder, reading, talk)
+            picture = self._still_meant(encoder, reading, share, talk)
+            evidence = (_past_picture(talk, meant=picture),)
             seeing = allowed & self._seeing
             allowed = (seeing if picture else allowed - seeing) or allowed
-            evidence += (_past_picture(talk, meant=picture),)
-        judged = encoder.judge(reading, allowed, picture=picture, earlier=earlier)
-        if earlier is not None:
+            told = Verdict() if picture else self._rules.judge_words(without_past_pictures(request), allowed)
+            if told.probabilities:
+                return replace(told, allowed=allowed, evidence=evidence + told.evidence)
+        judged = encoder.judge(reading, allowed, picture=picture, earlier=earlier, share=share)
+        if earlier is not None and share >= _TOLD_FROM:
             evidence += (Evidence("follow_up", "goes on with the task before it"),)
-        evidence += _evidence(encoder, reading, earlier, judged)
+            reading = earlier
         return Verdict(
             probabilities=judged.probabilities,
             chosen=judged.category,
             sureness=judged.confidence,
             allowed=allowed if talk.past_pictures else None,
-            evidence=evidence,
+            evidence=evidence + _evidence(encoder, reading, judged, picture=picture),
         )
 
-    def _task_before(self, encoder: Encoder, reading: Reading, request: RouteRequest) -> Reading | None:
-        """The last task that stood on its own, where what is asked now may go on with it."""
-        if len(request.messages) < 2 or reading.follow_up < FOLLOW_UP_FROM:
-            return None
+    def _task_before(
+        self, encoder: Encoder, reading: Reading, request: RouteRequest
+    ) -> tuple[float, Reading | None]:
+        """How far what is asked now goes on with the task before, and that task; (0, None) where it does not.
+
+        The task before is the last one that stood on its own.
+        """
+        if len(request.messages) < 2:
+            return 0.0, None
+        share = 1.0 if _BARE_CHOICE.fullmatch(request.task) else reading.follow_up
+        if share < FOLLOW_UP_FROM:
+            return 0.0, None
         found = None
         for text in islice(earlier_tasks(request), _TURNS_BACK):
             found = encoder.read(text)
-            if found.follow_up < FOLLOW_UP_FROM:
+            if found.follow_up < FOLLOW_UP_FROM and not _BARE_CHOICE.fullmatch(text):
                 break
-        return found
+        return (share, found) if found is not None else (0.0, None)
 
-    def _still_meant(self, encoder: Encoder, reading: Reading, talk: Conversation) -> bool:
+    def _still_meant(self, encoder: Encoder, reading: Reading, share: float, talk: Conversation) -> bool:
         """Whether the picture of an earlier turn is meant: the task says so, or goes on with one that was."""
-        spoken = encoder.judge(reading).probabilities
+        spoken = encoder.judge(reading, self._of_any_language).probabilities
         speaks = sum(spoken.get(name, 0.0) for name in self._seeing)
         expected = LAST_PICTURE if talk.picture_just_before else 0.0
-        return speaks + reading.follow_up + expected >= PAST_PICTURE_FROM
+        return speaks + max(share, reading.follow_up) + expected >= PAST_PICTURE_FROM
 
     def _ready(self) -> Encoder | None:
         with self._loading:  # tasks that arrive together load the weights once
@@ -138,11 +164,10 @@ def _past_picture(talk: Conversation, *, meant: bool) -> Evidence:
 
 
 def _evidence(
-    encoder: Encoder, reading: Reading, earlier: Reading | None, judged: Judgement
+    encoder: Encoder, reading: Reading, judged: Judgement, *, picture: bool
 ) -> tuple[Evidence, ...]:
     found = []
-    spoken = reading if earlier is None or reading.follow_up < 0.5 else earlier
-    words = encoder.telling(spoken, judged.category)
+    words = encoder.telling(reading, judged.category, picture=picture)
     if words:
         spoke = ", ".join(f"“{word}”" for word in words)
         found.append(Evidence("words", f"spoken for by {spoke}"))

@@ -26,6 +26,10 @@ MIN_EXAMPLES = 5
 STILL = np.float32(0.7)
 """How much less a message's own words count where it is a follow-up through and through."""
 
+CONVERSATION = 0.9
+"""What is left of the confidence where two turns are read together: on the conversations that are trained
+with, answers serve that much less often than the encoder would say of single texts."""
+
 _MOST_PLANS = 256
 _WORD_EVIDENCE = 0.03
 """Logit from which a word is worth being told."""
@@ -66,11 +70,12 @@ class Encoder:
         self._weights = weights
         self._new = new_categories
         self._ids = {key: place for place, key in enumerate(weights.vocabulary)}
-        self._centre = Centre.of(weights)
         self._slips = slips_of(weights.vocabulary, weights.idf)
         self._columns = {name: place for place, name in enumerate(weights.categories)}
         first = len(weights.categories)
         self._picture_columns = {name: first + i for i, name in enumerate(weights.picture_categories)}
+        columns = first + len(weights.picture_categories)
+        self._centres = Centre.of(weights, 0, first), Centre.of(weights, first, columns)
         self.categories: tuple[str, ...] = weights.categories + tuple(new.name for new in new_categories)
         self.version: str = weights.version
         self._plans: dict[tuple[frozenset[str] | None, bool], _Plan] = {}
@@ -109,12 +114,13 @@ class Encoder:
         *,
         picture: bool = False,
         earlier: Reading | None = None,
+        share: float = 0.0,
     ) -> Judgement:
         """The category that serves best, and how sure that is.
 
         ``allowed`` restricts the answer (hard evidence elsewhere in the request has ruled the rest out);
         names the encoder does not know are left out. ``picture`` says that the task comes with a picture.
-        ``earlier`` is the task before, where the text may be a follow-up: it then counts as far as it is.
+        ``earlier`` is the task before, which counts by ``share``, 0 to 1: how far the text goes on with it.
 
         Raises:
             ValueError: no allowed category is known to the encoder.
@@ -122,15 +128,16 @@ class Encoder:
         plan = self._plan(allowed, picture=picture)
         logits = _logits(reading, plan)
         if earlier is not None:
-            share = np.float32(reading.follow_up)
-            logits = (1 - STILL * share) * logits + share * _logits(earlier, plan)
+            part = np.float32(share)
+            logits = (1 - STILL * part) * logits + part * _logits(earlier, plan)
         odds = np.exp(logits - logits.max())
         odds /= odds.sum()
         service = odds @ plan.serves
         best = int(service.argmax())
+        sure = self._sure(float(service[best])) if len(plan.names) > 1 else 1.0
         return Judgement(
             category=plan.names[best],
-            confidence=self._sure(float(service[best])) if len(plan.names) > 1 else 1.0,
+            confidence=sure if earlier is None else sure * CONVERSATION,
             probabilities=dict(zip(plan.names, odds.tolist(), strict=True)),
         )
 
@@ -142,19 +149,23 @@ class Encoder:
         """
         return self.judge(self.read(text), allowed).probabilities
 
-    def telling(self, reading: Reading, category: str, n: int = 3) -> tuple[str, ...]:
+    def telling(
+        self, reading: Reading, category: str, n: int = 3, *, picture: bool = False
+    ) -> tuple[str, ...]:
         """Up to ``n`` words, word pairs or structural features that spoke most for a category.
 
-        They are read off the weights. Strongest first; what spoke against the category, lengths and bare
-        punctuation are not listed, so the result may be shorter than ``n``.
+        They are read off the weights that judge: with ``picture`` those for requests with one. Strongest
+        first; what spoke against the category, lengths and bare punctuation are not listed, so the result may
+        be shorter than ``n``.
 
         Raises:
             ValueError: the encoder does not know the category.
         """
-        column = self._columns.get(category)
-        if column is not None:
-            least = _WORD_EVIDENCE * self._weights.temperature
-            return reading.telling(column, self._centre, n, least)
+        least = _WORD_EVIDENCE * self._weights.temperature
+        if picture and category in self._picture_columns:
+            return reading.telling(self._picture_columns[category], self._centres[1], n, least)
+        if category in self._columns:
+            return reading.telling(self._columns[category], self._centres[0], n, least)
         found = self.contributions(reading, category)
         ranked = sorted((-value, name) for name, value in found.items() if name and value > 0)
         return tuple(name for _, name in ranked[:n])

@@ -68,13 +68,13 @@ def counts(parts: Parts) -> tuple[Mapping[str, int], Mapping[str, int]]:
 
 
 def sample(text: str) -> str:
-    """The part of a text that is read: all of it, or head, middle and tail of a long one."""
+    """The part of a text that is read: all of it, or head, middle and tail of a long one; composed (NFC)."""
     text = text.strip()
-    if len(text) <= MAX_CHARS:
-        return text
-    third = (MAX_CHARS - 2) // 3
-    middle = (len(text) - third) // 2
-    return "\n".join((text[:third], text[middle : middle + third], text[-third:]))
+    if len(text) > MAX_CHARS:
+        third = (MAX_CHARS - 2) // 3
+        middle = (len(text) - third) // 2
+        text = "\n".join((text[:third], text[middle : middle + third], text[-third:]))
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def tokens(sampled: str) -> list[str]:

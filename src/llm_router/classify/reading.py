@@ -23,8 +23,16 @@ many texts as the two that a key must stand in."""
 MIDDLE = 0.3
 """What a word counts that stands only in the middle of a long text."""
 
-_GROUP_LIKENESS = 0.5
-_TF = (0.0, *(1.0 + math.log(count) for count in range(1, features.MAX_CHARS + 3)))
+_GROUP_LIKENESS = 4.0
+_MOST = 999
+_TF = (0.0, *(1.0 + math.log(count) for count in range(1, _MOST + 1)))
+"""What a word counts by how often it stands; more than `_MOST` times is no more."""
+
+
+def times_of(count: int) -> float:
+    return _TF[min(count, _MOST)]
+
+
 _TELLING_PLACES = np.array([place for place, name in enumerate(SHAPE_NAMES) if name in TELLING])
 _TELLING_NAMES = tuple(f"({name})" for name in SHAPE_NAMES if name in TELLING)
 
@@ -61,13 +69,13 @@ class Reading:
                 continue
             keys.append(word)
             places.append(place)
-            times.append(_TF[count])
+            times.append(times_of(count))
         for word, count in middle.items():
             place = place_of(word)
             if place is not None:
                 keys.append(word)
                 places.append(place)
-                times.append(MIDDLE * _TF[count])
+                times.append(MIDDLE * times_of(count))
         for key in features.places(parts):
             place = place_of(key)
             if place is not None:
@@ -114,23 +122,26 @@ class Reading:
 
     @cached_property
     def vector(self) -> TextVector:
-        """The text's words, word pairs and letter groups as a direction, for likeness to a few examples."""
+        """The text's words, word pairs and letter groups as a direction, for likeness to a few examples.
+
+        Rarity counts twice: five examples that all begin with "how do I" must not draw every such question.
+        """
         weights = self._weights
         found: dict[Key, float] = {}
         for key, place, times in zip(self._keys, self._ids.tolist(), self._times.tolist(), strict=True):
             if key[0] > features.LAST:
-                found[key] = times * float(weights.idf[place])
+                found[key] = times * float(weights.idf[place]) ** 2
                 for group in features.letter_groups(key) if " " not in key else ():
                     found[group] = _GROUP_LIKENESS
-        found.update(dict.fromkeys(self._strange, float(weights.idf.max())))
+        found.update(dict.fromkeys(self._strange, float(weights.idf.max()) ** 2))
         found.update(dict.fromkeys(self._groups, _GROUP_LIKENESS))
         return unit(found)
 
     def telling(self, column: int, centre: Centre, n: int, least: float) -> tuple[str, ...]:
-        """Up to ``n`` keys and structural features that spoke most for a category, strongest first.
+        """Up to ``n`` keys and structural features that spoke most for a column, strongest first.
 
-        ``least`` is the score above the mean over the categories from which one counts. Only the strongest
-        keys are looked at, since this runs for every decision; `pull` adds up everything.
+        ``centre`` is that of the column's head, and ``least`` the score above it from which one counts. Only
+        the strongest keys are looked at, since this runs for every decision; `pull` adds up everything.
         """
         share = self._shares[:, column] - self._steps * centre.steps[self._ids]
         found: dict[str, float] = {}
@@ -141,7 +152,9 @@ class Reading:
             name = features.readable(self._keys[place])
             if name not in found and _tells(name):
                 found[name] = value
-        lift = self.shape[_TELLING_PLACES] * centre.shape[:, column]
+        lift = self.shape[_TELLING_PLACES] * (
+            self._weights.shape_table[_TELLING_PLACES, column] - centre.shape
+        )
         for at in np.flatnonzero(lift > least).tolist():
             found[_TELLING_NAMES[at]] = float(lift[at])
         return tuple(sorted(found, key=lambda name: (-found[name], name))[:n])
@@ -168,21 +181,18 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Centre:
-    """What is common to all categories, worked out once: evidence is what goes beyond it."""
+    """What all categories of a head have in common, worked out once: evidence is what goes beyond it."""
 
     steps: Floats
-    """(vocabulary,): mean of a key's weights over the categories, in steps of its scale."""
+    """(vocabulary,): mean of a key's weights over the head's columns, in steps of its scale."""
     shape: Floats
-    """(telling structural features, categories): weights less their mean."""
+    """(telling structural features,): the same for these."""
 
     @classmethod
-    def of(cls, weights: Weights) -> Centre:
-        columns = len(weights.categories)
-        shapes = weights.shape_table[_TELLING_PLACES, :columns]
-        return cls(
-            weights.table[:, :columns].mean(axis=1, dtype=np.float32),
-            shapes - shapes.mean(axis=1, keepdims=True),
-        )
+    def of(cls, weights: Weights, first: int, last: int) -> Centre:
+        """Of the head whose columns are ``first`` to ``last``, the last one not included."""
+        steps = weights.table[:, first:last].mean(axis=1, dtype=np.float32)
+        return cls(steps, weights.shape_table[_TELLING_PLACES, first:last].mean(axis=1))
 
 
 def corrected(parts: features.Parts, known: Collection[str], slips: Slips) -> features.Parts:

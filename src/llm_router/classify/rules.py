@@ -7,7 +7,7 @@ boundaries do not exist in Korean).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from llm_router.classify.base import Verdict
@@ -21,6 +21,15 @@ SURE = 0.97
 
 SCRIPT_SHARE = 0.5
 """Share of one script among the letters of a task from which it tells the language."""
+
+SYLLABLE_LETTERS = 2.5
+"""What a character of a syllabic or logographic script counts in letters: Korean says in 4 what English says
+in 10, and a short request around a pasted English text is a Korean request."""
+
+_ENDS_LETTERS = 3
+"""So many letters of one script at the beginning or the end tell the language: the request stands there."""
+
+_LEAST_SHARE = 0.03
 
 _LETTERS = re.compile(r"[^\W\d_]")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
@@ -49,6 +58,12 @@ _SCRIPT_NAMES: Final[Mapping[str, str]] = {
     "th": "Thai",
 }
 _KANA_SHARE: Final = 0.1
+_DOCUMENT_SHARE: Final = 0.5
+_ANY_SCRIPT = re.compile(
+    "[\u0370-\u052f\u0590-\u077f\u0900-\u097f\u0e00-\u0e7f\u1100-\u11ff\u1f00-\u1fff"
+    "\u3040-\u31ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
+)
+_SYLLABIC: Final = frozenset({"ko", "ja", "zh"})
 
 
 class Rules:
@@ -74,6 +89,9 @@ class Rules:
             if category.requires.language
         }
 
+        self.scripts_of_examples = frozenset(_scripts_of_examples(fleet))
+        """Languages in whose script a category for any language has its examples: words must tell these."""
+
     def prepare(self) -> None:
         """Nothing to load."""
 
@@ -84,7 +102,17 @@ class Rules:
 
     def judge(self, request: RouteRequest, allowed: frozenset[str]) -> Verdict:
         """The same without waiting: this stage does no I/O."""
-        for rule in (_embedding, _tools, _images, _long_document, _schema, _language):
+        for rule in (_embedding, _tools, _images):
+            verdict = rule(self, request, allowed)
+            if verdict is not None:
+                return verdict
+        if request.images:  # of an earlier turn
+            return Verdict(note="words must tell whether an earlier picture is meant")
+        return self.judge_words(request, allowed)
+
+    def judge_words(self, request: RouteRequest, allowed: frozenset[str]) -> Verdict:
+        """What holds for a task in words: its size, the form of the answer, its language."""
+        for rule in (_long_document, _schema, _language):
             verdict = rule(self, request, allowed)
             if verdict is not None:
                 return verdict
@@ -106,10 +134,11 @@ class Rules:
 def script_language(text: str) -> tuple[str, float]:
     """The language that the script of a text gives away, and the script's share of the letters, 0 to 1.
 
-    Code fences do not count. ("", 0) where there are no letters or only those of scripts with many languages.
+    A Korean, Japanese or Chinese character counts as the letters of a word that it stands for. Code fences do
+    not count. ("", 0) where there are no letters or only those of scripts with many languages.
     """
     sampled = text[:_SAMPLE_CHARACTERS]
-    if sampled.isascii():
+    if sampled.isascii() or not _ANY_SCRIPT.search(sampled):
         return "", 0.0
     prose = _CODE.sub(" ", sampled) if "```" in sampled else sampled
     letters = len(_LETTERS.findall(prose))
@@ -120,7 +149,28 @@ def script_language(text: str) -> tuple[str, float]:
         counts["ja"] += counts["zh"]
         counts["zh"] = 0
     code = max(counts, key=counts.__getitem__)
-    return (code, counts[code] / letters) if counts[code] else ("", 0.0)
+    count = counts[code]
+    if not count:
+        return "", 0.0
+    weighed = count * (SYLLABLE_LETTERS if code in _SYLLABIC else 1.0)
+    return code, weighed / (weighed + letters - count)
+
+
+def asks_in(code: str, text: str) -> bool:
+    """Whether a text begins or ends in the script of a language, code fences aside."""
+    letters = _LETTERS.findall(_CODE.sub(" ", text))
+    script = _SCRIPTS[code]
+    ends = letters[:_ENDS_LETTERS], letters[-_ENDS_LETTERS:]
+    return any(len(end) == _ENDS_LETTERS and all(map(script.match, end)) for end in ends)
+
+
+def _scripts_of_examples(fleet: Fleet) -> Iterator[str]:
+    for category in fleet.categories.values():
+        told = [script_language(text) for text in category.examples]
+        for code in {code for code, share in told if share >= SCRIPT_SHARE}:
+            most = sum(found == code and share >= SCRIPT_SHARE for found, share in told) * 2 >= len(told)
+            if most and category.requires.language != code:
+                yield code
 
 
 def _certain(category: str, allowed: frozenset[str], evidence: Evidence) -> Verdict:
@@ -166,20 +216,29 @@ def _tools(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Verd
     if not count:
         text = "a tool has just answered"
     names = rules.needing("tools", allowed)
-    if request.images:  # only a model with both will do, and it may be listed for either
+    if request.images and conversation_of(request).pictures:
+        # only a model with both will do, and it may be listed for either
         names += tuple(name for name in rules.needing("vision", allowed) if name not in names)
         text += ", and an image"
+    elif request.images:
+        text += "; pictures of earlier turns are not sent along"
     return _among(names, allowed, Evidence("tools", text))
 
 
 def _long_document(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Verdict | None:
     tokens = request.estimate().tokens
     found = rules.longest(tokens, allowed)
-    if found is None:
+    if found is None or not _one_text(request):
         return None
     return _certain(
         found[1], allowed, Evidence("size", f"about {tokens:,} tokens, {found[0]:,} or more count as long")
     )
+
+
+def _one_text(request: RouteRequest) -> bool:
+    """Whether most of the request is one text; a long talk of short turns is no long document."""
+    sizes = [len(text) for text in request.texts]
+    return max(sizes, default=0) >= _DOCUMENT_SHARE * sum(sizes)
 
 
 def _schema(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Verdict | None:
@@ -191,7 +250,11 @@ def _schema(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Ver
 def _language(rules: Rules, request: RouteRequest, allowed: frozenset[str]) -> Verdict | None:
     code, share = script_language(request.task)
     category = rules.for_language(code, allowed)
-    if category is None or share < SCRIPT_SHARE:
+    if category is None or code in rules.scripts_of_examples:
+        return None
+    if share < SCRIPT_SHARE and (share < _LEAST_SHARE or not asks_in(code, request.task)):
         return None
     told = f"{share:.0%} of the letters are {_SCRIPT_NAMES[code]}"
+    if share < SCRIPT_SHARE:
+        told += ", and the request is in it"
     return _certain(category, allowed, Evidence("language", told))

@@ -40,7 +40,7 @@ _FLAGS: tuple[tuple[str, tuple[str, ...], re.Pattern[str] | None], ...] = (
     ("a link", ("http://", "https://", "www."), None),
     ("bullet points", ("- ", "* ", "• "), re.compile(r"(?m)^\s*[-*•]\s")),
     ("multiple-choice options", ("\n",), re.compile(r"(?m)^\s*\(?[A-Da-d][).:]\s")),
-    ("a quoted text", tuple('"“«「'), re.compile(r"[\"“«「][^\"”»」]{12,}[\"”»」]")),
+    ("a quoted text", tuple('"“«「'), re.compile(r"[\"“«「][^\"“”«»「」]{12,}[\"”»」]")),
     ("a colon before a pasted text", (":",), re.compile(r":\s*\n|^[^\n:]{4,80}:\s+\S.{60}")),
 )
 """(name, strings of which one must occur, pattern that must then match): most texts need no pattern."""

@@ -199,7 +199,27 @@ def _report(
         name=Path(name).name if name != "-" else "stdin",
         ask_below=settings.classify.ask_below,
         baseline_figures=measured,
-        warnings=(told,) if told else (),
+        warnings=tuple(sentence for sentence in (told, _learnt_from(name, settings)) if sentence),
+    )
+
+
+def _learnt_from(name: str, settings: Settings) -> str:
+    """A warning where the weights in use learnt from the folder that the cases are in."""
+    from llm_router.assembly import encoder_of
+    from llm_router.classify.encoder import EncoderFileError
+    from llm_router.learn.rebuild import digest
+
+    if name == "-":
+        return ""
+    try:
+        made_from = encoder_of(settings).made_from[1]
+    except EncoderFileError:
+        return ""  # the evaluation itself tells what a broken file means
+    if not made_from or digest(Path(name).parent) != made_from:
+        return ""
+    return (
+        "the classifier has learnt from these very cases: the figures say nothing about others; "
+        "for those of sources it has not seen: llm-router train --cases FOLDER --unseen FILE"
     )
 
 

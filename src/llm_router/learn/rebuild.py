@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llm_router.classify.encoder import Encoder
+from llm_router.classify.encoder import Encoder, Judgement
 from llm_router.classify.rules import SURE
 from llm_router.classify.weights import Weights
 from llm_router.fleet import Fleet
@@ -110,19 +110,33 @@ def digest(folder: Path) -> str:
 
 
 def differences(run: Run, packaged: Encoder) -> list[str]:
-    """Texts that two encoders do not answer alike, within a small tolerance for rounding."""
+    """Texts that two encoders do not answer alike, by any of their heads, within a tolerance for rounding."""
     rebuilt = Encoder(run.weights)
-    apart = []
     texts = [example.text for example in run.examples if example.original] + [r.text for r in run.heldout]
-    for text in texts:
-        ours, theirs = rebuilt.judge(rebuilt.read(text)), packaged.judge(packaged.read(text))
-        gap = abs(ours.confidence - theirs.confidence)
-        shares = [abs(p - theirs.probabilities.get(name, 0.0)) for name, p in ours.probabilities.items()]
-        near_tie = sorted(ours.probabilities.values())[-1] - sorted(ours.probabilities.values())[-2]
-        same = ours.category == theirs.category or near_tie <= TOLERANCE
-        if not same or max(*shares, gap if ours.category == theirs.category else 0.0) > TOLERANCE:
-            apart.append(text)
-    return apart
+    return [text for text in texts if not _alike(rebuilt, packaged, text)]
+
+
+def _alike(left: Encoder, right: Encoder, text: str) -> bool:
+    ours, theirs = left.read(text), right.read(text)
+    if abs(ours.follow_up - theirs.follow_up) > TOLERANCE:
+        return False
+    seen = [name for name in PICTURE_CATEGORIES if name in left.categories]
+    judged = [(left.judge(ours), right.judge(theirs))]
+    if len(seen) > 1:
+        judged.append((left.judge(ours, seen, picture=True), right.judge(theirs, seen, picture=True)))
+    return all(_same(one, other) for one, other in judged)
+
+
+def _same(one: Judgement, other: Judgement) -> bool:
+    """The same shares, and the same answer unless two of them are as good as equal."""
+    if one.probabilities.keys() != other.probabilities.keys():
+        return False
+    if max(abs(p - other.probabilities[name]) for name, p in one.probabilities.items()) > TOLERANCE:
+        return False
+    first, second = sorted(one.probabilities.values())[-1:-3:-1]
+    if one.category != other.category:
+        return first - second <= TOLERANCE
+    return abs(one.confidence - other.confidence) <= TOLERANCE
 
 
 def recall_of(encoder: Encoder, rows: Sequence[Row]) -> dict[str, tuple[int, int]]:

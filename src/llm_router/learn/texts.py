@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_router.classify import features
-from llm_router.classify.reading import MIDDLE, corrected, slips_of
+from llm_router.classify.reading import MIDDLE, corrected, slips_of, times_of
 from llm_router.classify.shape import NAMES as SHAPE_NAMES
 from llm_router.classify.shape import shape
 
@@ -121,8 +121,8 @@ def matrix(texts: Sequence[Text], known: Vocabulary) -> csr_matrix:
         mass = 0.0
         parts = corrected(text.parts, known.ids, slips)
         words, middle = features.counts(parts)
-        weighed = {word: _times(count) for word, count in words.items()}
-        weighed |= {w: MIDDLE * _times(count) for w, count in middle.items() if w in known.ids}
+        weighed = {word: times_of(count) for word, count in words.items()}
+        weighed |= {w: MIDDLE * times_of(count) for w, count in middle.items() if w in known.ids}
         for word, times in weighed.items():
             place = known.ids.get(word)
             if place is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -77,6 +77,18 @@ LENIENCY = 0.15
 1 the one that most often serves, even where it is rarely the best."""
 
 
+RARE_IN_WORDS = {
+    "fast_vision": 0.4,
+    "hybrid_reasoner": 0.4,
+    "max_vision": 0.4,
+    "embeddings": 0.6,
+    "long_context": 0.7,
+    "max_reasoning_moe": 0.7,
+}
+"""What these count in all against the other categories in the head for words: a picture or a book that is
+only spoken of is rare, and so are problems of an olympiad."""
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A text, the categories that were possible, and the logits of weights that had not seen it."""
@@ -141,16 +153,21 @@ class Trainer:
         words = np.array([i for i, e in enumerate(examples) if not e.picture])
         seen = np.array([i for i, e in enumerate(examples) if e.category in picture])
         return {
-            "words": self._head(examples, words, self.names, RIDGE),
-            "picture": self._head(examples, seen, picture, PICTURE_RIDGE),
+            "words": self._head(examples, words, self.names, RIDGE, RARE_IN_WORDS),
+            "picture": self._head(examples, seen, picture, PICTURE_RIDGE, {}),
             "follow_up": self._follow_up_head(examples),
         }
 
     def _head(
-        self, examples: Sequence[Example], rows: NDArray[np.int64], names: Sequence[str], ridge: float
+        self,
+        examples: Sequence[Example],
+        rows: NDArray[np.int64],
+        names: Sequence[str],
+        ridge: float,
+        rare: Mapping[str, float],
     ) -> _Head:
         chosen = [examples[i] for i in rows]
-        return _Head(rows, targets_of(chosen, names), example_counts(chosen), ridge)
+        return _Head(rows, targets_of(chosen, names), example_counts(chosen, rare), ridge)
 
     def _follow_up_head(self, examples: Sequence[Example]) -> _Head:
         """Short messages that need the one before them, against those that do not and tasks of all kinds."""
@@ -274,13 +291,14 @@ def targets_of(examples: Sequence[Example], names: Sequence[str]) -> Floats:
     return targets
 
 
-def example_counts(examples: Sequence[Example]) -> NDArray[np.float64]:
-    """What each text counts, so that every category counts the same in total."""
+def example_counts(examples: Sequence[Example], rare: Mapping[str, float]) -> NDArray[np.float64]:
+    """What each text counts, so that every category counts the same in total, or as much as ``rare`` says."""
     names = categories_of(examples)
     labels = np.array([names.index(example.category) for example in examples])
     counts = np.array([example.count for example in examples])
     per_category = np.bincount(labels, weights=counts, minlength=len(names))
-    balanced: NDArray[np.float64] = counts * (counts.sum() / len(names) / per_category)[labels]
+    wanted = np.array([rare.get(name, 1.0) for name in names]) * counts.sum() / len(names)
+    balanced: NDArray[np.float64] = counts * (wanted / per_category)[labels]
     return balanced
 
 

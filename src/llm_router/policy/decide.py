@@ -93,7 +93,7 @@ def decide(request: RouteRequest, classification: Classification, world: World) 
         request_tokens=demand.tokens("large"),
         planned=field.planned,
         savings=_savings(selected, chain, demand, world),
-        warnings=reasons.warnings(request, chain),
+        warnings=reasons.warnings(request, classification, chain),
     )
 
 

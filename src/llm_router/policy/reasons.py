@@ -46,11 +46,14 @@ def reasons(
     return tuple(told)
 
 
-def warnings(request: RouteRequest, chain: Sequence[Candidate]) -> tuple[str, ...]:
+def warnings(
+    request: RouteRequest, classification: Classification, chain: Sequence[Candidate]
+) -> tuple[str, ...]:
     """What a caller should know although nothing failed."""
+    told = [stage.note for stage in classification.trail if stage.broken]
     if not chain:
-        return ()
-    best, told = chain[0], []
+        return tuple(told)
+    best = chain[0]
     if best.remote:
         told.append(f"{best.served_as} is answered on the internet: the task leaves {best.host}")
     asked = request.options.get("num_ctx")
