@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import socketserver
+import struct
 import threading
 from pathlib import Path
 
@@ -78,6 +80,9 @@ def test_lines_that_are_no_requests_are_told_with_where_to_look(
     assert hint == "hint: each of them has its error in its place in the output"
 
 
+RESET = b"reset"
+"""Stands for a server that breaks the connection off, as one does that waits for a secure greeting."""
+
 COMMANDS_THAT_NEED_A_HOST = {
     "models": (["models"], 0),
     "categories": (["categories"], 0),
@@ -117,6 +122,7 @@ def test_the_hint_about_a_host_fits_what_is_found_there(
     ("reply", "hint"),
     [
         (b"", "check address and port, and give it with https://"),
+        (RESET, "check address and port, and give it with https://"),
         (b"\x15\x03\x01\x00\x02\x02\x46", "check address and port, and give it with https://"),
         (
             b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\n"
@@ -128,13 +134,18 @@ def test_the_hint_about_a_host_fits_what_is_found_there(
             "check its key and allowed hosts",
         ),
     ],
-    ids=["closed", "a TLS alert", "told in words", "no key"],
+    ids=["closed", "reset", "a TLS alert", "told in words", "no key"],
 )
 def test_the_hint_fits_a_server_that_wants_a_secure_connection_or_a_key(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch, command: str, reply: bytes, hint: str
 ) -> None:
     class Other(socketserver.BaseRequestHandler):
         def handle(self) -> None:
+            if reply == RESET:
+                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.request.recv(1)
+                self.request.close()
+                return
             self.request.recv(65536)
             self.request.sendall(reply)
 

@@ -133,7 +133,7 @@ class HttpHost:
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             if response is not None:
                 response.close()
-            raise self._foreign(error, limit_s, model) from error
+            raise self._foreign(error, limit_s, model, begun=response is not None) from error
         except BaseException:
             if response is not None:
                 response.close()
@@ -257,7 +257,7 @@ class HttpHost:
             limit_s = timeouts.idle_s
             yield piece
 
-    def _foreign(self, error: Exception, limit_s: float, model: str) -> ProviderError:
+    def _foreign(self, error: Exception, limit_s: float, model: str, *, begun: bool = True) -> ProviderError:
         """aiohttp's and the system's errors as ours, most specific first."""
         import aiohttp
 
@@ -272,13 +272,13 @@ class HttpHost:
             return self._bad(model, "it does not speak HTTP as expected", "check address and port")
         return HostUnreachable(
             f"{self.name} at {self.url} is not reachable",
-            why=self._why_unreachable(error),
+            why=self._why_unreachable(error, begun=begun),
             hint=self._start_hint,
             host=self.name,
             model=model,
         )
 
-    def _why_unreachable(self, error: Exception) -> str:
+    def _why_unreachable(self, error: Exception, *, begun: bool) -> str:
         import aiohttp
 
         if isinstance(error, aiohttp.ClientConnectorDNSError):
@@ -294,9 +294,9 @@ class HttpHost:
             return f"no connection within {self.timeouts.connect_s:g} s"
         if isinstance(error, aiohttp.InvalidURL):
             return "that is not an address"
-        if isinstance(error, aiohttp.ServerDisconnectedError):
-            return "the connection was closed without an answer"
-        return "the connection was closed before the answer was whole"
+        if begun:
+            return "the connection was closed before the answer was whole"
+        return "the connection was closed without an answer"
 
     def _bad(self, model: str, why: str, hint: str | None = None) -> BadReply:
         return BadReply(
