@@ -35,6 +35,12 @@ def test_a_missing_model_is_flipped_by_installing_it(fleet: Fleet) -> None:
     assert answer.outcome == "then mistral:7b would answer"
 
 
+def test_what_a_silent_host_has_is_not_claimed_to_be_known(fleet: Fleet) -> None:
+    answer = told("gemma2:9b", "simple_chat", world(fleet, host_down()))
+    assert [sentence.split(":")[0] for sentence in answer.kept_out] == ["host_unreachable"]
+    assert any("ollama pull gemma2:9b" in step for step in answer.flips)
+
+
 def test_a_model_too_large_is_flipped_only_by_memory_and_says_how_much(fleet: Fleet) -> None:
     answer = told("deepseek-v3", "max_reasoning_moe", world(fleet, whole_fleet(fleet)))
     assert any(sentence.startswith("memory:") for sentence in answer.kept_out)

@@ -255,9 +255,10 @@ def _version(case: Standing) -> _No | None:
 
 
 def _installed(case: Standing) -> _No | None:
-    if case.host is None or case.installed is not None:
+    host = case.host
+    if host is None or not host.reachable or case.installed is not None:
         return None
-    return "not_installed", f"not installed on {case.host.name}"
+    return "not_installed", f"not installed on {host.name}"
 
 
 def _loadable(case: Standing) -> _No | None:
