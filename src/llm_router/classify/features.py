@@ -91,16 +91,14 @@ def places(parts: Parts) -> list[str]:
     Their order is that of the text: sums over them must not depend on how a process hashes.
     """
     head, tail = parts.head, parts.tail
-    keys = dict.fromkeys(map(" ".join, pairwise(head)))
+    keys = [*map(" ".join, pairwise(head))]
     if tail is not head:
-        keys.update(dict.fromkeys(map(" ".join, pairwise(tail))))
-    keys.update(dict.fromkeys([EDGE + token for token in head[:_EDGE_TOKENS]]))
-    keys.update(dict.fromkeys([EDGE + token for token in tail[-_EDGE_TOKENS:]]))
-    for count in (1, 2, 3):
-        keys[FIRST + " ".join(head[:count])] = None
-    for count in (1, 2):
-        keys[LAST + " ".join(tail[-count:])] = None
-    return list(keys)
+        keys += map(" ".join, pairwise(tail))
+    keys += [EDGE + token for token in head[:_EDGE_TOKENS]]
+    keys += [EDGE + token for token in tail[-_EDGE_TOKENS:]]
+    keys += [FIRST + " ".join(head[:count]) for count in (1, 2, 3)]
+    keys += [LAST + " ".join(tail[-count:]) for count in (1, 2)]
+    return list(dict.fromkeys(keys))
 
 
 def is_word(key: str) -> bool:
