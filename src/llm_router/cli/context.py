@@ -76,19 +76,34 @@ async def world_now(options: Options) -> World:
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine to its end. Ctrl-C and SIGTERM cancel it first, so that no host goes on for nobody."""
-    import asyncio
-
-    return asyncio.run(_with_sigterm(coroutine))
+    return _finished(_with_sigterm(coroutine))
 
 
 def run_reader(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine that reads a file or a pipe and waits there.
+    """Runs a coroutine that reads a file or a pipe, waits there, and does so inside ``interruptible``.
 
-    Both signals end it at once: the handlers of asyncio would only take effect after the read.
+    SIGTERM ends it at once: the handler of asyncio would only take effect after the read.
     """
+    return _finished(coroutine)
+
+
+class _Interrupted(Exception):
+    """Ctrl-C inside a coroutine: asyncio logs a KeyboardInterrupt that comes out of one as a defect."""
+
+
+def _finished(coroutine: Coroutine[Any, Any, T]) -> T:
     import asyncio
 
-    return asyncio.run(_with_plain_signals(coroutine))
+    async def quiet() -> T:
+        try:
+            return await coroutine
+        except KeyboardInterrupt:
+            raise _Interrupted from None
+
+    try:
+        return asyncio.run(quiet())
+    except _Interrupted:
+        raise KeyboardInterrupt from None
 
 
 async def _with_sigterm(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -116,14 +131,13 @@ async def _with_sigterm(coroutine: Coroutine[Any, Any, T]) -> T:
         loop.remove_signal_handler(signal.SIGTERM)
 
 
-async def _with_plain_signals(coroutine: Coroutine[Any, Any, T]) -> T:
-    with interruptible():
-        return await coroutine
-
-
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C ends a blocking read inside a coroutine, which asyncio's own handler would wait for."""
+    """Ctrl-C ends a blocking read or write inside a coroutine, which asyncio's own handler would wait for.
+
+    Only in the coroutine that ``run`` was given, and around nothing that awaits: in another task the
+    interrupt would be logged as a defect of that task.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

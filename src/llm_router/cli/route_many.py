@@ -18,7 +18,7 @@ import msgspec
 
 from llm_router.bodies import request_from_json
 from llm_router.cli import output
-from llm_router.cli.context import Options
+from llm_router.cli.context import Options, interruptible
 from llm_router.cli.warnings import warn_of_hosts
 from llm_router.errors import InvalidRequest, LLMRouterError
 from llm_router.router import Router
@@ -29,6 +29,9 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 
 AT_ONCE = 4
 """Requests decided side by side. More would only queue up at Mission Control, past its time limit."""
+
+Batch = list[tuple[int, bytes | None]]
+"""Numbered lines that arrived together; None is a line too long."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -43,7 +46,7 @@ class Lines:
         self._skipping = False
         self._number = 0
 
-    def batches(self) -> Iterator[list[tuple[int, bytes | None]]]:
+    def batches(self) -> Iterator[Batch]:
         while True:
             data = self._file.read1(READ_BYTES)  # type: ignore[attr-defined]
             if not data:
@@ -89,7 +92,8 @@ async def route_many(options: Options, name: str) -> None:
     with _opened(name) as file:
         async with options.router(configuration) as router:
             warn_of_hosts(configuration, await router.hosts())
-            for batch in Lines(file).batches():
+            batches = Lines(file).batches()
+            while (batch := _next(batches)) is not None:
                 await _write_batch(router, batch, tally)
     _summary(tally, time.perf_counter() - begun_s)
 
@@ -111,13 +115,20 @@ def _opened(name: str) -> Iterator[BinaryIO]:
         yield file
 
 
-async def _write_batch(router: Router, batch: list[tuple[int, bytes | None]], tally: Tally) -> None:
+def _next(batches: Iterator[Batch]) -> Batch | None:
+    with interruptible():
+        return next(batches, None)
+
+
+async def _write_batch(router: Router, batch: Batch, tally: Tally) -> None:
     lines = [(number, text) for number, text in batch if text is None or text.strip()]
     for begin in range(0, len(lines), AT_ONCE):
         some = lines[begin : begin + AT_ONCE]
         decided = await asyncio.gather(*(_decided(router, number, text, tally) for number, text in some))
-        sys.stdout.buffer.write(b"".join(decided))
-    sys.stdout.buffer.flush()
+        with interruptible():
+            sys.stdout.buffer.write(b"".join(decided))
+    with interruptible():
+        sys.stdout.buffer.flush()
 
 
 async def _decided(router: Router, number: int, text: bytes | None, tally: Tally) -> bytes:
