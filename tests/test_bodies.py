@@ -161,6 +161,12 @@ def test_what_cannot_be_meant_is_one_error_that_names_the_place(body: str, part:
     assert "\n" not in str(caught.value)
 
 
+def test_a_body_that_asks_nothing_is_told_what_to_send_and_not_what_to_read() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        request_from_json(b'{"foo": 1}')
+    assert caught.value.hint == "send messages, prompt or input, as OpenAI's or Ollama's API takes them"
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_request_or_one_of_our_errors(data: bytes) -> None:
     with contextlib.suppress(LLMRouterError):

@@ -198,7 +198,7 @@ def _request(body: _Body) -> RouteRequest:
         raise InvalidRequest(
             "the body asks nothing",
             why="it has none of messages, prompt and input",
-            hint="see docs/guides/route-many.md",
+            hint="send messages, prompt or input, as OpenAI's or Ollama's API takes them",
         )
     kind = ApiKind.CHAT if body.messages is not None else ApiKind.GENERATE
     messages = _chat_messages(body.messages) if body.messages is not None else _prompt_messages(body)
