@@ -173,10 +173,13 @@ def test_any_bytes_give_a_request_or_one_of_our_errors(data: bytes) -> None:
         request_from_json(data)
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=12,
+plain_values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+json_values: st.SearchStrategy[object] = st.deferred(
+    lambda: (
+        plain_values
+        | st.lists(json_values, max_size=3)
+        | st.dictionaries(st.text(max_size=8), json_values, max_size=3)
+    )
 )
 field_names = st.sampled_from(
     [
