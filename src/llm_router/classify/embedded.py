@@ -36,6 +36,7 @@ LAST_PICTURE = 0.4
 _TURNS_BACK = 12
 _TOLD_FROM = 0.5
 _SERVES_TOO = 0.1
+_FIRST_TEXT = "Is this a first text?\n이것이 첫 글인가요?"
 _BARE_CHOICE = re.compile(r"\W*(?:\d{1,2}|[a-zA-Z])\W*")
 """A number or a letter alone picks one of what was offered."""
 
@@ -58,8 +59,11 @@ class EncoderStage:
         )
 
     def prepare(self) -> None:
-        """Loads the weights, once."""
-        self._ready()
+        """Loads the weights, once, and reads a first text: what is made at first use is then there."""
+        encoder = self._ready()
+        if encoder is not None:
+            reading = encoder.read(_FIRST_TEXT)
+            encoder.telling(reading, encoder.judge(reading).category)
 
     async def classify(
         self, request: RouteRequest, allowed: frozenset[str], before: Mapping[str, float]

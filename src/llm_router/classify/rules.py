@@ -93,7 +93,8 @@ class Rules:
         """Languages in whose script a category for any language has its examples: words must tell these."""
 
     def prepare(self) -> None:
-        """Nothing to load."""
+        """Estimates a first text: the tables of prices are made at first use."""
+        RouteRequest.from_text("a first text, 첫 글").estimate()
 
     async def classify(
         self, request: RouteRequest, allowed: frozenset[str], before: Mapping[str, float]
