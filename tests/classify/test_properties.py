@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_router.classify.cascade import Cascade
@@ -76,18 +76,20 @@ def test_the_form_of_a_character_changes_nothing(row: Row) -> None:
     assert judged(row.text.replace("'", "\u2019")).category == judged(row.text).category
 
 
-@settings(max_examples=60)
-@given(row=rows, data=st.data())
-def test_a_slip_of_the_finger_moves_little(row: Row, data: st.DataObject) -> None:
-    """One slip in a long word: the answer stays, or it was not sure of it."""
-    words = [word for word in row.text.split() if len(word) >= 6 and word.isascii() and word.isalpha()]
-    if not words:
-        return
-    word = data.draw(st.sampled_from(words))
-    place = data.draw(st.integers(1, len(word) - 2))
-    swapped = word[:place] + word[place + 1] + word[place] + word[place + 2 :]
-    before, after = judged(row.text), judged(row.text.replace(word, swapped, 1))
-    assert after.category == before.category or before.confidence < 0.95
+def test_a_slip_of_the_finger_hardly_ever_changes_the_answer() -> None:
+    """Two letters swapped in the longest word of every held-back text that has a long one."""
+    same = total = 0
+    for row in ROWS:
+        words = [word for word in row.text.split() if len(word) >= 6 and word.isascii() and word.isalpha()]
+        if not words or row.picture:
+            continue
+        word = max(words, key=len)
+        place = len(word) // 2
+        swapped = word[: place - 1] + word[place] + word[place - 1] + word[place + 1 :]
+        total += 1
+        same += judged(row.text).category == judged(row.text.replace(word, swapped, 1)).category
+    assert total > 100
+    assert same / total >= 0.95
 
 
 CHANGES: dict[str, Callable[[str], str]] = {
