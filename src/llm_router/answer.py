@@ -12,16 +12,22 @@ from llm_router.request import Json, JsonObject, ToolCall
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """One piece of a streamed answer. ``thinking`` is kept apart from ``text`` for every model."""
+    """One piece of a streamed answer. ``thinking`` is kept apart from ``text`` for every model.
+
+    ``calling`` says that a tool call is under way which will come whole in a later piece. ``raw`` is the
+    server's own JSON of this piece, given where the request came on the very wire that the server speaks.
+    """
 
     text: str = ""
     thinking: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[Json, ...] = ()
+    calling: bool = False
+    raw: bytes | None = None
 
     @property
     def empty(self) -> bool:
-        return not (self.text or self.thinking or self.tool_calls)
+        return not (self.text or self.thinking or self.tool_calls or self.calling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +49,15 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """The last piece of a stream. ``model`` is the name the server gave itself."""
+    """The last piece of a stream. ``model`` is the name the server gave itself.
+
+    ``raw_end`` are the server's own last JSON objects, in order, as ``raw`` of a ``Delta``.
+    """
 
     model: str
     done_reason: str
     usage: Usage = field(default_factory=Usage)
+    raw_end: tuple[bytes, ...] = ()
 
 
 Chunk: TypeAlias = Delta | Final
@@ -74,7 +84,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the caller gets. ``model`` is the one that really answered; ``attempts`` ends with it."""
+    """What the caller gets. ``model`` is the one that really answered; ``attempts`` ends with it.
+
+    ``served_as`` is that host's own name for it. ``raw_end`` is as in ``Final``.
+    """
 
     text: str
     decision: Decision
@@ -89,6 +102,8 @@ class Answer:
     warnings: tuple[str, ...] = ()
     first_token_s: float | None = None
     elapsed_s: float = 0.0
+    served_as: str = ""
+    raw_end: tuple[bytes, ...] = ()
 
     def as_json(self) -> JsonObject:
         """The decision's shape and, beside it, the answer (docs/reference/decision.md)."""
@@ -134,6 +149,8 @@ class EmbeddingAnswer:
     host: str
     attempts: tuple[Attempt, ...]
     warnings: tuple[str, ...] = ()
+    prompt_tokens: int | None = None
+    elapsed_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

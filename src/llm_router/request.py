@@ -214,6 +214,19 @@ class Tool:
     parameters: JsonObject = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class SentBody:
+    """A body as the caller sent it, for a server that speaks the same wire: nothing in it is lost.
+
+    ``endpoint`` is the path it came to (``/api/chat``, ``/v1/messages``, …) and ``stream`` whether the
+    caller wants the answer piece by piece.
+    """
+
+    endpoint: str
+    fields: JsonObject
+    stream: bool
+
+
 @dataclass(frozen=True)
 class RouteRequest:
     """One task, however it arrived.
@@ -221,7 +234,9 @@ class RouteRequest:
     ``model`` is None when the router shall choose. ``options`` use Ollama's names and units
     (``temperature``, ``num_predict``, ``stop``…), whatever API the request came through; one of the wrong
     kind raises InvalidRequest, and one that is None counts as not given. ``response_format`` is None,
-    ``"json"`` or a JSON schema. ``think`` is None where the caller did not say.
+    ``"json"`` or a JSON schema. ``think`` is None where the caller did not say. ``unknown`` are the fields of
+    the body that this library has no name for; servers get them as they are. ``body`` is the whole body where
+    it came over HTTP.
     """
 
     messages: tuple[Message, ...] = ()
@@ -236,6 +251,8 @@ class RouteRequest:
     raw: bool = False
     dimensions: int | None = None
     session_id: str | None = None
+    unknown: Mapping[str, Json] = field(default_factory=dict)
+    body: SentBody | None = field(default=None, compare=False, repr=False)
     _estimates: dict[TokenizerFamily, TokenEstimate] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
