@@ -36,6 +36,7 @@ from llm_router.answer import (
 )
 from llm_router.classify.cascade import Cascade
 from llm_router.classify.conversation import without_past_pictures
+from llm_router.cold import ColdStarts
 from llm_router.config import Settings
 from llm_router.decision import Candidate, Classification, Decision
 from llm_router.errors import (
@@ -59,6 +60,7 @@ from llm_router.names import is_cloud
 from llm_router.policy import World, decide
 from llm_router.policy.decide import model_facts
 from llm_router.policy.needs import is_embedding_task
+from llm_router.policy.settings import PolicySettings
 from llm_router.policy.why_not import WhyNot, why_not
 from llm_router.providers.base import ChatCall, EmbedCall, Provider
 from llm_router.request import ApiKind, Json, RouteRequest, ToolCall
@@ -103,7 +105,9 @@ class Router:
         self._watch = HostWatch(
             self._providers, self._health, clock_s, max_age_s=settings.routing.snapshot_max_age_s
         )
-        self._last_world: World | None = None
+        self._worlds: dict[PolicySettings, World] = {}
+        self._worlds_of: tuple[HostSnapshot, ...] | None = None
+        self._cold = ColdStarts()
         self._cascade: Cascade = assembly.cascade_of(settings, self.fleet, self._watch, clock_s)
 
     async def __aenter__(self) -> Self:
@@ -116,6 +120,7 @@ class Router:
 
     async def close(self) -> None:
         """Gives back connections and memory. May be called twice."""
+        await self._cold.close()
         for provider in self._providers:
             await provider.close()
 
@@ -127,13 +132,20 @@ class Router:
         """Which kind of task this is. No model but Mission Control is asked, and that only when unsure."""
         return await self._cascade.classify(_as_request(request))
 
-    async def decide(self, request: RouteRequest | str, *, category: str | None = None) -> Decision:
+    async def decide(
+        self,
+        request: RouteRequest | str,
+        *,
+        category: str | None = None,
+        policy: PolicySettings | None = None,
+    ) -> Decision:
         """The decision without running it. An empty ``chain`` means that nothing here can answer.
 
-        With ``category`` the kind of task is taken from the caller and not classified. Raises UnknownModel
-        or UnknownCategory for a name that nobody knows.
+        With ``category`` the kind of task is taken from the caller and not classified; with ``policy`` it is
+        decided by these settings and not by ``settings.policy``. Raises UnknownModel or UnknownCategory for a
+        name that nobody knows.
         """
-        return (await self._decided(_as_request(request), category))[0]
+        return (await self._decided(_as_request(request), category, policy))[0]
 
     async def explain(self, request: RouteRequest | str, model: str) -> tuple[Decision, WhyNot]:
         """The decision, and why ``model`` is not the one that answers: what keeps it out, what flips it."""
@@ -194,11 +206,19 @@ class Router:
             return
         raise self._exhausted(run, "no model of the chain gave an answer")
 
-    async def embed(self, request: RouteRequest | str | Sequence[str]) -> EmbeddingAnswer:
-        """One vector per text. Raises NoModelAvailable where there is no embedder; asks no chat model."""
+    async def embed(
+        self, request: RouteRequest | str | Sequence[str], *, decision: Decision | None = None
+    ) -> EmbeddingAnswer:
+        """One vector per text. Raises NoModelAvailable where there is no embedder; asks no chat model.
+
+        With ``decision`` it answers without deciding again.
+        """
         request = _as_embedding(request)
         begun_s = self._clock_s()
-        decision, world = await self._decided(request)
+        if decision is None:
+            decision, world = await self._decided(request)
+        else:
+            world = await self._world()
         if not decision.chain:
             raise _nothing(decision, world)
         run = _Run(request, decision, world, begun_s)
@@ -217,15 +237,25 @@ class Router:
                 continue
             self._succeeded(candidate)
             attempts = (*run.attempts, self._done(attempt))
-            return EmbeddingAnswer(vectors.vectors, decision, candidate.model, candidate.host, attempts)
+            return EmbeddingAnswer(
+                vectors.vectors,
+                decision,
+                candidate.model,
+                candidate.host,
+                attempts,
+                prompt_tokens=vectors.prompt_tokens,
+                elapsed_s=self._clock_s() - begun_s,
+            )
         raise self._exhausted(run, "no embedder gave an answer")
 
-    async def _decided(self, request: RouteRequest, category: str | None = None) -> tuple[Decision, World]:
+    async def _decided(
+        self, request: RouteRequest, category: str | None = None, policy: PolicySettings | None = None
+    ) -> tuple[Decision, World]:
         """The decision and the world it was made in, which the rest of the request goes on with."""
         begun_s = self._clock_s()
         self._refuse_cloud(request)
         classification = await self._cascade.classify(request) if category is None else _asked_for(category)
-        world = await self._world()
+        world = await self._world(policy)
         decision = decide(self._meant(request, classification.category), classification, world)
         elapsed_ms = (self._clock_s() - begun_s) * 1000
         return decision.stamped(os.urandom(16).hex(), elapsed_ms), world
@@ -240,12 +270,17 @@ class Router:
         sees = self.fleet.category(category).requires.capability == "vision"
         return request if sees else without_past_pictures(request)
 
-    async def _world(self) -> World:
-        """One World as long as the hosts stay as they are: it keeps what follows from them."""
-        hosts, known = await self._watch.snapshots(), self._last_world
-        if known is None or known.hosts is not hosts:
-            known = self._last_world = World(self.fleet, hosts, self.settings.policy)
-        return known
+    async def _world(self, policy: PolicySettings | None = None) -> World:
+        """One World per policy as long as the hosts stay as they are: it keeps what follows from them."""
+        hosts = await self._watch.snapshots()
+        if self._worlds_of is not hosts:
+            self._worlds_of = hosts
+            self._worlds.clear()
+        policy = policy or self.settings.policy
+        world = self._worlds.get(policy)
+        if world is None:
+            world = self._worlds[policy] = World(self.fleet, hosts, policy)
+        return world
 
     def _refuse_cloud(self, request: RouteRequest) -> None:
         if request.model and is_cloud(request.model) and not self.settings.policy.allow_cloud:
@@ -265,9 +300,11 @@ class Router:
             attempt.final = Final(candidate.served_as, "stop")
             yield Delta(text=text)
             return
-        provider = self._watch.provider(candidate.host)
+        chunks = self._watch.provider(candidate.host).chat(self._call(run, candidate))
+        if not candidate.resident:
+            chunks = self._cold.chunks((candidate.host, candidate.served_as), chunks)
         async with (
-            aclosing(provider.chat(self._call(run, candidate))) as chunks,
+            aclosing(chunks),
             aclosing(self._in_time(run, attempt, chunks)) as pieces,
         ):
             async for chunk in pieces:
@@ -420,6 +457,8 @@ class Router:
             warnings=tuple(sentence for sentence in told if sentence),
             first_token_s=None if attempt.first_s is None else attempt.first_s - run.begun_s,
             elapsed_s=now_s - run.begun_s,
+            served_as=candidate.served_as,
+            raw_end=final.raw_end,
         )
 
 

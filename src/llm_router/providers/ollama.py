@@ -13,6 +13,7 @@ from llm_router.answer import Chunk, Delta, Embeddings
 from llm_router.errors import BadReply, CapabilityMissing, HostTimeout, ProviderError
 from llm_router.hosts.snapshot import HostKind, HostSnapshot, InstalledModel, unreachable
 from llm_router.names import canonical
+from llm_router.providers import as_sent
 from llm_router.providers import ollama_wire as wire
 from llm_router.providers.base import ChatCall, EmbedCall, Timeouts
 from llm_router.providers.http import HttpHost, drain
@@ -170,17 +171,21 @@ class OllamaProvider:
         await self._require_sight(call)
         native = call.request.kind is ApiKind.GENERATE
         path = "/api/generate" if native else "/api/chat"
-        body = wire.generate_body(call) if native else wire.chat_body(call)
+        sent = as_sent.sent_body(call, path)
+        if sent is not None:
+            body = as_sent.ollama_body(sent, call)
+        else:
+            body = wire.generate_body(call) if native else wire.chat_body(call)
         markers = call.quirks.reasoning_markers
         splitter = ReasoningSplitter(markers) if markers else None
         begun = False
         async with self._http.lines(path, body, model=call.model, timeouts=call.timeouts) as lines:
             try:
-                async for raw in lines:
-                    if not raw.strip():
+                async for data in lines:
+                    if not data or data.isspace():
                         continue
-                    line = self._line(raw, call.model)
-                    for chunk in _chunks(line, splitter, call.model):
+                    line = self._line(data, call.model)
+                    for chunk in _chunks(line, splitter, call.model, None if sent is None else data):
                         begun = begun or (isinstance(chunk, Delta) and not chunk.empty)
                         yield chunk
                     if line.done:
@@ -270,9 +275,12 @@ class OllamaProvider:
         )
 
 
-def _chunks(line: wire.Line, splitter: ReasoningSplitter | None, model: str) -> Iterable[Chunk]:
+def _chunks(
+    line: wire.Line, splitter: ReasoningSplitter | None, model: str, raw: bytes | None
+) -> Iterable[Chunk]:
+    """What a line brings; with ``raw`` the line itself goes along, the last one with ``Final``."""
     try:
-        piece = wire.delta(line)
+        piece = wire.delta(line, raw if raw is None or not line.done else b"")
     except msgspec.DecodeError as error:
         raise BadReply(f"{model}: a tool call of the answer cannot be read", why=str(error)) from error
     if splitter is not None:
@@ -281,10 +289,10 @@ def _chunks(line: wire.Line, splitter: ReasoningSplitter | None, model: str) -> 
             late_thinking, late_text = splitter.finish()
             thinking, text = thinking + late_thinking, text + late_text
         piece = Delta(text, piece.thinking + thinking, piece.tool_calls, piece.logprobs)
-    if not piece.empty or piece.logprobs:
+    if not piece.empty or piece.logprobs or piece.raw:
         yield piece
     if line.done:
-        yield wire.final(line)
+        yield wire.final(line, () if raw is None else (raw,))
 
 
 __all__ = ["OllamaProvider", "PullProgress"]

@@ -18,6 +18,13 @@ _TOP_LEVEL_OPTIONS = ("logprobs", "top_logprobs")
 """Settings that a caller may give among the options and that Ollama reads beside them."""
 
 
+_OWN_FIELDS = frozenset({"keep_alive", "shift", "stream", "truncate"})
+"""Fields of a body by which Ollama decides about memory and form: the router's own to say.
+
+``keep_alive`` is sent on where the caller named the model: then its place in memory is the caller's wish.
+"""
+
+
 class _WireFunction(msgspec.Struct):
     name: str | None = None
     arguments: dict[str, Any] | str | None = None
@@ -56,7 +63,7 @@ class Line(msgspec.Struct):
 
 
 def chat_body(call: ChatCall) -> JsonObject:
-    """``/api/chat``. ``keep_alive`` is left out on purpose: sending it re-arms a model that is being evicted.
+    """``/api/chat``. ``keep_alive`` is no habit of ours: sending it re-arms a model that is being evicted.
 
     ``truncate: false`` asks for an error instead of a prompt that is cut in silence.
     """
@@ -93,7 +100,10 @@ def _common(call: ChatCall) -> JsonObject:
     }
     if call.num_ctx:
         options["num_ctx"] = call.num_ctx
-    body: JsonObject = {"model": call.model, "stream": True, "truncate": False, "options": options}
+    body: JsonObject = {k: v for k, v in request.unknown.items() if k not in _OWN_FIELDS}
+    if request.model is not None and "keep_alive" in request.unknown:
+        body["keep_alive"] = request.unknown["keep_alive"]
+    body |= {"model": call.model, "stream": True, "truncate": False, "options": options}
     if request.response_format is not None:
         body["format"] = request.response_format
     if call.think is not None:
@@ -147,7 +157,7 @@ def embed_body(call: EmbedCall) -> JsonObject:
     return body
 
 
-def delta(line: Line) -> Delta:
+def delta(line: Line, raw: bytes | None = None) -> Delta:
     """What a line brings. Raises msgspec.DecodeError where a tool call's arguments are no JSON object."""
     message = line.message or _WireMessage(content=line.response, thinking=line.thinking)
     return Delta(
@@ -155,6 +165,7 @@ def delta(line: Line) -> Delta:
         thinking=message.thinking or "",
         tool_calls=tuple(_tool_call(call) for call in message.tool_calls or ()),
         logprobs=tuple(line.logprobs or ()),
+        raw=raw,
     )
 
 
@@ -165,7 +176,7 @@ def _tool_call(call: _WireToolCall) -> ToolCall:
     return ToolCall(call.function.name or "", arguments or {}, call.id or "")
 
 
-def final(line: Line) -> Final:
+def final(line: Line, raw_end: tuple[bytes, ...] = ()) -> Final:
     return Final(
         model=line.model or "",
         done_reason=line.done_reason or "stop",
@@ -176,6 +187,7 @@ def final(line: Line) -> Final:
             prefill_s=(line.prompt_eval_duration or 0) / NANOSECONDS_PER_S,
             decode_s=(line.eval_duration or 0) / NANOSECONDS_PER_S,
         ),
+        raw_end=raw_end,
     )
 
 

@@ -14,13 +14,14 @@ import msgspec
 from llm_router.answer import Chunk, Delta, Embeddings, Final
 from llm_router.errors import BadReply, CapabilityMissing, ModelNotInstalled, ProviderError
 from llm_router.hosts.snapshot import HostKind, HostSnapshot, ResidentModel, unreachable
+from llm_router.providers import as_sent
 from llm_router.providers import openai_wire as wire
 from llm_router.providers.base import ChatCall, EmbedCall, Timeouts
 from llm_router.providers.http import HttpHost, drain, text_of_error
 from llm_router.providers.meaning import broken_off, provider_error, refuse_cloud, silent
 from llm_router.providers.reasoning import ReasoningSplitter
 from llm_router.providers.sse import DONE, events
-from llm_router.request import JsonObject
+from llm_router.request import JsonObject, SentBody
 
 _event_decoder = msgspec.json.Decoder(wire.Event)
 
@@ -91,7 +92,14 @@ class OpenAICompatProvider:
     async def chat(self, call: ChatCall) -> AsyncGenerator[Chunk, None]:
         refuse_cloud(call.model, self.name, allowed=self.allow_cloud)
         path, body = self._path_and_body(call)
-        answer = _Reading(call)
+        sent = as_sent.sent_body(call, path)
+        answer = _Reading(call, sent)
+        if sent is not None:
+            body = as_sent.openai_body(sent, call)
+            if not sent.stream:
+                async for chunk in self._whole(path, body, call, answer):
+                    yield chunk
+                return
         async with (
             self._http.lines(path, body, model=call.model, timeouts=call.timeouts) as lines,
             aclosing(events(lines)) as events_of_answer,
@@ -99,7 +107,7 @@ class OpenAICompatProvider:
             try:
                 async for data in events_of_answer:
                     piece = answer.read(data)
-                    if not piece.empty or piece.logprobs:
+                    if not piece.empty or piece.logprobs or piece.raw:
                         yield piece
                     if answer.done:
                         break
@@ -111,6 +119,20 @@ class OpenAICompatProvider:
                 error.host, error.model = self.name, call.model
                 raise
             await drain(lines)
+
+    async def _whole(
+        self, path: str, body: JsonObject, call: ChatCall, answer: _Reading
+    ) -> AsyncGenerator[Chunk, None]:
+        """One JSON reply: its first byte comes with its last, so only the whole request's time counts."""
+        timeouts = call.timeouts or self._timeouts
+        patient = msgspec.structs.replace(timeouts, first_byte_s=timeouts.total_s)
+        async with self._http.lines(path, body, model=call.model, timeouts=patient) as lines:
+            try:
+                for chunk in answer.read_whole(b"\n".join([line async for line in lines])):
+                    yield chunk
+            except ProviderError as error:
+                error.host, error.model = self.name, call.model
+                raise
 
     def _path_and_body(self, call: ChatCall) -> tuple[str, JsonObject]:
         if not wire.completes_text(call):
@@ -146,8 +168,11 @@ class OpenAICompatProvider:
 class _Reading:
     """One answer while it is read: what of it has come, and whether its end has."""
 
-    def __init__(self, call: ChatCall) -> None:
-        self._splitter = _splitter(call)
+    def __init__(self, call: ChatCall, sent: SentBody | None) -> None:
+        self._raw = sent is not None
+        self._raw_end: list[bytes] = []
+        self._shows_usage = sent is not None and as_sent.wants_usage(sent)
+        self._splitter = None if self._raw else _splitter(call)
         self._tool_calls = wire.ToolCalls()
         self._asked_for = call.model
         self._model = ""
@@ -167,10 +192,38 @@ class _Reading:
         self._model = self._model or event.model or ""
         choice = event.choice
         if choice is None:
+            if self._shows_usage:
+                self._raw_end.append(data)
             return Delta()
         self._tool_calls.feed(choice)
         self._done_reason = choice.finish_reason or self._done_reason
-        return self._split(wire.delta(choice))
+        if not self._raw:
+            return self._split(wire.delta(choice))
+        return self._as_sent(choice, data)
+
+    def _as_sent(self, choice: wire.Choice, data: bytes) -> Delta:
+        """The piece with the server's own words for it; those of the end come with ``Final``."""
+        if self._done_reason:
+            self._raw_end.append(data)
+            data = b""
+        piece = wire.delta(choice, data)
+        self.begun = self.begun or not piece.empty
+        return piece
+
+    def read_whole(self, data: bytes) -> tuple[Chunk, ...]:
+        """A reply that is no stream. Raises BadReply, or the error that it carries."""
+        event = self._decoded(data)
+        choice = event.choice
+        if choice is None:
+            raise BadReply(f"{self._asked_for}: the reply has no answer", why="it has no choices")
+        self._model = event.model or ""
+        self._usage = wire.usage(event.usage, event.timings)
+        choice.delta = choice.delta or choice.message
+        self._tool_calls.feed(choice)
+        self._done_reason = choice.finish_reason or "stop"
+        piece = wire.delta(choice, b"")
+        self._raw_end.append(data)
+        return (piece, *self.end())
 
     def end(self) -> tuple[Chunk, ...]:
         """What was held back, and the final piece. Raises BadReply where the answer has no end."""
@@ -180,12 +233,14 @@ class _Reading:
             )
         thinking, text = self._splitter.finish() if self._splitter else ("", "")
         try:
-            rest = Delta(text, thinking, self._tool_calls.whole())
+            rest = Delta(text, thinking, self._tool_calls.whole(), raw=b"" if self._raw else None)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise BadReply(
                 f"{self._asked_for}: a tool call of the answer cannot be read", why=str(error)
             ) from error
-        final = Final(self._model or self._asked_for, _reason(self._done_reason), self._usage)
+        final = Final(
+            self._model or self._asked_for, _reason(self._done_reason), self._usage, tuple(self._raw_end)
+        )
         return (final,) if rest.empty else (rest, final)
 
     def _decoded(self, data: bytes) -> wire.Event:

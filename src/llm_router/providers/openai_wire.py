@@ -40,6 +40,9 @@ _OPTIONS = {
 ``num_ctx`` and the like belong to the start of such a server, not to a request.
 """
 
+_OLLAMA_ONLY = frozenset({"keep_alive", "shift", "truncate", "context", "template"})
+"""Fields of Ollama's own bodies that mean nothing, or something else, to these servers."""
+
 _ALWAYS_RESIDENT_OWNERS = frozenset({"vllm", "llamacpp", "sglang"})
 """Servers that load their model when they start and keep it; told by ``owned_by`` in ``/v1/models``."""
 
@@ -66,8 +69,11 @@ class _WireDelta(msgspec.Struct):
     tool_calls: list[_WireToolCall] | None = None
 
 
-class _WireChoice(msgspec.Struct):
+class Choice(msgspec.Struct):
+    """One choice of an event; ``message`` where the reply is no stream."""
+
     delta: _WireDelta | None = None
+    message: _WireDelta | None = None
     text: str | None = None
     finish_reason: str | None = None
     logprobs: _WireLogprobs | None = None
@@ -89,13 +95,13 @@ class Event(msgspec.Struct):
     """One event of ``/v1/chat/completions`` or ``/v1/completions``."""
 
     model: str | None = None
-    choices: list[_WireChoice] | None = None
+    choices: list[Choice] | None = None
     usage: _WireUsage | None = None
     timings: _WireTimings | None = None
     error: Any = None
 
     @property
-    def choice(self) -> _WireChoice | None:
+    def choice(self) -> Choice | None:
         return self.choices[0] if self.choices else None
 
 
@@ -138,6 +144,7 @@ def completion_body(call: ChatCall) -> JsonObject:
 def _common(call: ChatCall) -> JsonObject:
     options = call.request.options
     body: JsonObject = {
+        **{k: v for k, v in call.request.unknown.items() if k not in _OLLAMA_ONLY},
         "model": call.model,
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -201,7 +208,7 @@ def embed_body(call: EmbedCall) -> JsonObject:
     return body
 
 
-def delta(choice: _WireChoice) -> Delta:
+def delta(choice: Choice, raw: bytes | None = None) -> Delta:
     """The text, reasoning and logprobs of an event; its tool calls go through ``ToolCalls``."""
     piece = choice.delta or _WireDelta(content=choice.text)
     logprobs = choice.logprobs.content if choice.logprobs else None
@@ -209,6 +216,8 @@ def delta(choice: _WireChoice) -> Delta:
         text=piece.content or "",
         thinking=piece.reasoning_content or piece.reasoning or "",
         logprobs=tuple(logprobs or ()),
+        calling=raw is not None and bool(piece.tool_calls),
+        raw=raw,
     )
 
 
@@ -218,7 +227,7 @@ class ToolCalls:
     def __init__(self) -> None:
         self._calls: list[tuple[int, _WireToolCall]] = []
 
-    def feed(self, choice: _WireChoice) -> None:
+    def feed(self, choice: Choice) -> None:
         for piece in (choice.delta.tool_calls if choice.delta else None) or ():
             call = self._call_of(piece)
             function, more = call.function, piece.function
