@@ -170,3 +170,26 @@ def test_options_that_mean_the_same_become_the_same() -> None:
     assert request.options == {"num_predict": 4096, "temperature": 1, "stop": ["END"], "a_new_one": "x"}
     assert type(request.options["num_predict"]) is int
     assert request.output_limit_tokens == 4096
+
+
+@pytest.mark.parametrize(
+    ("name", "category", "prefer"),
+    [
+        ("auto-fast", None, "fast"),
+        ("AUTO-best:latest", None, "best"),
+        ("auto:structured_data", "structured_data", None),
+        ("auto:structured_data:latest", "structured_data", None),
+        ("auto-fast:max_rag", "max_rag", "fast"),
+    ],
+)
+def test_a_virtual_name_is_a_wish_and_no_model(name: str, category: str | None, prefer: str | None) -> None:
+    request = RouteRequest.from_text("hello", model=name)
+    assert request.model is None
+    assert request.wish is not None
+    assert (request.wish.category, request.wish.prefer) == (category, prefer)
+
+
+@pytest.mark.parametrize("name", ["autocoder:7b", "auto-gpt", "phi4", ":latest2"])
+def test_a_name_that_only_begins_so_is_a_models(name: str) -> None:
+    request = RouteRequest.from_text("hello", model=name)
+    assert (request.model, request.wish) == (name, None)

@@ -7,9 +7,30 @@ A name without a tag means ``:latest`` and letter case does not matter (``phi4``
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
+from typing import Literal
 
-AUTO_NAMES = frozenset({"", "auto", "auto:latest"})
-"""Names that leave the choice to the router. Some clients add ``:latest`` to whatever they are given."""
+Preference = Literal["fast", "best"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a virtual name says beside "you choose": the kind of task, and what to look for in a model."""
+
+    category: str | None = None
+    prefer: Preference | None = None
+
+
+AUTO_NAMES = ("auto", "auto-fast", "auto-best")
+"""Virtual names. Each may be followed by ``:latest``, as some clients do with whatever they are given, or by
+a category: ``auto:structured_data``."""
+
+_AUTO: dict[str, Wish] = {
+    "": Wish(),
+    "auto": Wish(),
+    "auto-fast": Wish(prefer="fast"),
+    "auto-best": Wish(prefer="best"),
+}
 
 SCRIPT_LANGUAGES = ("ko", "ja", "zh", "ru", "ar", "el", "he", "hi", "th")
 """Languages (ISO 639-1) that the script of a text gives away, as far as a router has to know."""
@@ -34,8 +55,23 @@ def same_model(left: str, right: str) -> bool:
     return canonical(left) == canonical(right)
 
 
+@functools.lru_cache(maxsize=4096)
+def wish_of(name: str) -> Wish | None:
+    """What a virtual name wishes; None for the name of a model. Nothing is said of whether a category exists.
+
+    >>> wish_of("auto-fast:structured_data")
+    Wish(category='structured_data', prefer='fast')
+    """
+    base, _, category = name.strip().lower().removesuffix(":latest").partition(":")
+    wish = _AUTO.get(base)
+    if wish is None or (category and not base):
+        return None
+    return Wish(category, wish.prefer) if category else wish
+
+
 def is_auto(name: str | None) -> bool:
-    return name is None or name.strip().lower() in AUTO_NAMES
+    """Whether the router is to choose."""
+    return name is None or wish_of(name) is not None
 
 
 def is_cloud(name: str) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from llm_router.errors import InvalidRequest
-from llm_router.names import is_auto
+from llm_router.names import Wish, wish_of
 from llm_router.tokens import TextShape, TokenEstimate, TokenizerFamily
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -231,7 +231,8 @@ class SentBody:
 class RouteRequest:
     """One task, however it arrived.
 
-    ``model`` is None when the router shall choose. ``options`` use Ollama's names and units
+    ``model`` is None when the router shall choose; a virtual name such as ``auto-fast`` becomes None and a
+    ``wish``. ``options`` use Ollama's names and units
     (``temperature``, ``num_predict``, ``stop``…), whatever API the request came through; one of the wrong
     kind raises InvalidRequest, and one that is None counts as not given. ``response_format`` is None,
     ``"json"`` or a JSON schema. ``think`` is None where the caller did not say. ``unknown`` are the fields of
@@ -251,6 +252,7 @@ class RouteRequest:
     raw: bool = False
     dimensions: int | None = None
     session_id: str | None = None
+    wish: Wish | None = None
     unknown: Mapping[str, Json] = field(default_factory=dict)
     body: SentBody | None = field(default=None, compare=False, repr=False)
     _estimates: dict[TokenizerFamily, TokenEstimate] = field(init=False, repr=False, compare=False)
@@ -263,8 +265,11 @@ class RouteRequest:
                 )
         elif all(_blank(m.text) and not m.images for m in self.messages):
             raise InvalidRequest("nothing to do", why="the task is empty", hint="say what you want done")
-        if self.model is not None and is_auto(self.model):
+        wish = wish_of(self.model) if self.model is not None else None
+        if wish is not None:
             object.__setattr__(self, "model", None)
+            if wish.category or wish.prefer:
+                object.__setattr__(self, "wish", wish)
         given = {name: _option(name, value) for name, value in self.options.items() if value is not None}
         object.__setattr__(self, "options", given)
         object.__setattr__(self, "_estimates", {})

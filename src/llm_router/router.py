@@ -60,7 +60,7 @@ from llm_router.names import is_cloud
 from llm_router.policy import World, decide
 from llm_router.policy.decide import model_facts
 from llm_router.policy.needs import is_embedding_task
-from llm_router.policy.settings import PolicySettings
+from llm_router.policy.settings import PolicySettings, preferring
 from llm_router.policy.why_not import WhyNot, why_not
 from llm_router.providers.base import ChatCall, EmbedCall, Provider
 from llm_router.request import ApiKind, Json, RouteRequest, ToolCall
@@ -254,6 +254,10 @@ class Router:
         """The decision and the world it was made in, which the rest of the request goes on with."""
         begun_s = self._clock_s()
         self._refuse_cloud(request)
+        if request.wish is not None:
+            category = category or request.wish.category
+            if policy is None and request.wish.prefer is not None:
+                policy = preferring(self.settings.policy, request.wish.prefer)
         classification = await self._cascade.classify(request) if category is None else _asked_for(category)
         world = await self._world(policy)
         decision = decide(self._meant(request, classification.category), classification, world)
