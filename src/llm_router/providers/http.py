@@ -1,4 +1,4 @@
-"""HTTP to one model server: limits on every wait, and aiohttp's errors turned into ours.
+"""HTTP to one model server: limits on every wait, and what goes wrong turned into our errors.
 
 What a server's own error texts mean differs by server, so each provider hands in a ``StatusReader``.
 """
@@ -6,19 +6,18 @@ What a server's own error texts mean differs by server, so each provider hands i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from llm_router.errors import BadReply, HostTimeout, HostUnreachable, ProviderError, RequestRejected
+from llm_router.http1 import client
+from llm_router.http1.client import HttpError, Pool, Response
 from llm_router.providers.base import Timeouts
 from llm_router.request import Json, JsonObject
-
-if TYPE_CHECKING:
-    import aiohttp
 
 MAX_LINE_BYTES = 32 * 1024 * 1024
 """One line of a stream; a longer one is garbage. Tool calls and base64 images fit well inside."""
@@ -29,23 +28,26 @@ MAX_REPLY_BYTES = 256 * 1024 * 1024
 END_WAIT_S = 1.0
 """How long to wait for a server to end a reply whose last piece has come."""
 
+_JSON: Mapping[str, str] = {"content-type": "application/json"}
+_NOTHING: Mapping[str, str] = {}
+
 StatusReader = Callable[[int, str, str], ProviderError]
 """(status, error text, model) → the error it means."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """A session and the generator that closes it when its event loop ends."""
+    """Connections and the generator that closes them when their event loop ends."""
 
-    session: aiohttp.ClientSession
+    pool: Pool
     guard: AsyncGenerator[None, None]
 
 
 class HttpHost:
-    """Connections to one server: one session per event loop, opened on its first use there.
+    """Connections to one server: one pool per event loop, opened on its first use there.
 
-    ``close`` gives back those of the running loop; a session on another loop, where an answer may be on its
-    way, ends with that loop.
+    ``close`` gives back those of the running loop; a pool on another loop, where an answer may be on its way,
+    ends with that loop.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class HttpHost:
         read_status: StatusReader,
         api_key: str | None = None,
         start_hint: str | None = None,
-        keep_connections: bool = True,
+        keep_idle_s: float = 30.0,
     ) -> None:
         self.name = name
         self.url = url.rstrip("/")
@@ -65,7 +67,7 @@ class HttpHost:
         self._read_status = read_status
         self._api_key = api_key
         self._start_hint = start_hint
-        self._keep_connections = keep_connections
+        self._keep_idle_s = keep_idle_s
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
 
     def __repr__(self) -> str:
@@ -88,52 +90,54 @@ class HttpHost:
 
     @asynccontextmanager
     async def lines(
-        self, path: str, body: JsonObject, *, model: str = "", timeouts: Timeouts | None = None
+        self,
+        path: str,
+        body: JsonObject,
+        *,
+        model: str = "",
+        timeouts: Timeouts | None = None,
+        keep: bool = True,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """POST JSON → the reply's lines as they come, without their ends; empty ones too.
 
-        Leaving the block early closes the connection, which cancels the generation on the server.
+        Leaving the block early closes the connection, which cancels the generation on the server. Without
+        ``keep`` the connection is not used again either way.
         """
         timeouts = timeouts or self.timeouts
         begins_by_s = asyncio.get_running_loop().time() + timeouts.first_byte_s
-        async with (
-            self._exchange("POST", path, body, timeouts.first_byte_s, model) as response,
-            aclosing(self._split(response, model, timeouts, begins_by_s)) as lines,
-        ):
-            yield lines
+        async with self._exchange("POST", path, body, timeouts.first_byte_s, model) as response:
+            yield _Lines(self, response, model, timeouts, begins_by_s)
+            if not keep:
+                response.close()
 
     async def _whole(
         self, method: str, path: str, body: JsonObject | None, limit_s: float, model: str = ""
     ) -> Json:
-        timeouts = msgspec.structs.replace(self.timeouts, idle_s=limit_s)
         try:
             async with (
                 asyncio.timeout(limit_s),
                 self._exchange(method, path, body, limit_s, model) as response,
             ):
-                return await self._whole_json(response, model, timeouts)
+                return await self._whole_json(response, model, limit_s)
         except TimeoutError as error:
-            raise self._foreign(error, limit_s, model) from error
+            raise self.foreign(error, limit_s, model) from error
 
     @asynccontextmanager
     async def _exchange(
         self, method: str, path: str, body: JsonObject | None, limit_s: float, model: str = ""
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        import aiohttp
-
+    ) -> AsyncIterator[Response]:
         data = None if body is None else self._encoded(body, model)
-        headers = {"Content-Type": "application/json"} if data is not None else {}
-        response: aiohttp.ClientResponse | None = None
+        headers = _JSON if data is not None else _NOTHING
+        response: Response | None = None
         try:
             async with asyncio.timeout(limit_s):
-                response = await (await self._opened()).request(
-                    method, self.url + path, data=data, headers=headers, allow_redirects=False
-                )
-                await self._check(response, model)
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+                response = await (await self._opened()).request(method, path, data, headers)
+                if response.status >= 300 or response.content_type == "text/html":
+                    await self._check(response, model, limit_s)
+        except (TimeoutError, HttpError, OSError, ValueError) as error:
             if response is not None:
                 response.close()
-            raise self._foreign(error, limit_s, model, begun=response is not None) from error
+            raise self.foreign(error, limit_s, model, begun=response is not None) from error
         except BaseException:
             if response is not None:
                 response.close()
@@ -141,10 +145,7 @@ class HttpHost:
         try:
             yield response
         finally:
-            if response.content.at_eof():
-                response.release()
-            else:
-                response.close()
+            response.release()
 
     def _encoded(self, body: JsonObject, model: str) -> bytes:
         try:
@@ -159,117 +160,69 @@ class HttpHost:
                 model=model,
             ) from error
 
-    async def _opened(self) -> aiohttp.ClientSession:
-        """The session of the running event loop; those of loops that have ended are dropped."""
+    async def _opened(self) -> Pool:
+        """The connections of the running event loop; those of loops that have ended are dropped."""
         loop = asyncio.get_running_loop()
         held = self._sessions.get(loop)
-        if held is not None and not held.session.closed:
-            return held.session
+        if held is not None and not held.pool.closed:
+            return held.pool
         for ended in [other for other in tuple(self._sessions) if other.is_closed()]:
             dropped = self._sessions.pop(ended, None)
             if dropped is not None:
-                dropped.session.detach()
-        session = self._connected()
-        guard = _until_the_loop_ends(session)
-        self._sessions[loop] = _Session(session, guard)
+                dropped.pool.abandon()
+        pool = Pool(
+            self.url,
+            connect_s=self.timeouts.connect_s,
+            headers={"authorization": f"Bearer {self._api_key}"} if self._api_key else None,
+            keep_idle_s=self._keep_idle_s,
+        )
+        guard = _until_the_loop_ends(pool)
+        self._sessions[loop] = _Session(pool, guard)
         await anext(guard)
-        return session
+        return pool
 
-    def _connected(self) -> aiohttp.ClientSession:
-        import aiohttp
-
-        connector = (
-            aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-            if self._keep_connections
-            else aiohttp.TCPConnector(limit=0, force_close=True)
-        )
-        return aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {self._api_key}"} if self._api_key else {},
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.timeouts.connect_s, sock_read=None),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-
-    async def _check(self, response: aiohttp.ClientResponse, model: str) -> None:
-        """Raises what a reply that is no success means; leaves a success unread."""
+    async def _check(self, response: Response, model: str, limit_s: float) -> None:
+        """Raises what a reply that is no success means."""
         if 300 <= response.status < 400:
-            raise self._bad(model, f"it redirects to {response.headers.get('Location', 'nowhere')}")
+            raise self.bad(model, f"it redirects to {response.headers.get('location', 'nowhere')}")
         if response.content_type == "text/html":
-            raise self._bad(
+            raise self.bad(
                 model,
                 f"it sent an HTML page (status {response.status}), not an answer of a model server",
                 "is that a proxy or another program? check address and port",
             )
         if response.status >= 400:
-            raw = await response.content.read(65536)
+            raw = await _at_most(response, 65536, limit_s)
             raise self._with_place(
                 self._read_status(response.status, error_text(raw), model), response.status, model
             )
 
-    async def _whole_json(self, response: aiohttp.ClientResponse, model: str, timeouts: Timeouts) -> Json:
+    async def _whole_json(self, response: Response, model: str, limit_s: float) -> Json:
         data = bytearray()
-        async with aclosing(self._pieces(response, model, timeouts)) as pieces:
-            async for piece in pieces:
+        try:
+            while piece := await response.readany(limit_s):
                 data += piece
                 if len(data) > MAX_REPLY_BYTES:
-                    raise self._bad(model, "the reply does not end")
+                    raise self.bad(model, "the reply does not end")
+        except (TimeoutError, HttpError, OSError) as error:
+            raise self.foreign(error, limit_s, model) from error
         try:
             value: Json = msgspec.json.decode(bytes(data))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self._bad(model, "the reply is not JSON") from error
+            raise self.bad(model, "the reply is not JSON") from error
         return value
 
-    async def _split(
-        self, response: aiohttp.ClientResponse, model: str, timeouts: Timeouts, begins_by_s: float
-    ) -> AsyncGenerator[bytes, None]:
-        rest = b""
-        async with aclosing(self._pieces(response, model, timeouts, begins_by_s)) as pieces:
-            async for piece in pieces:
-                *whole, rest = (rest + piece).split(b"\n")
-                for line in whole:
-                    yield line.rstrip(b"\r")
-                if len(rest) > MAX_LINE_BYTES:
-                    raise self._bad(model, "a line of the stream does not end")
-        if rest:
-            yield rest.rstrip(b"\r")
-
-    async def _pieces(
-        self,
-        response: aiohttp.ClientResponse,
-        model: str,
-        timeouts: Timeouts,
-        begins_by_s: float | None = None,
-    ) -> AsyncGenerator[bytes, None]:
-        """What comes, with a limit on every wait; some servers send their head long before the first byte."""
-        import aiohttp
-
-        limit_s = timeouts.idle_s
-        if begins_by_s is not None:
-            limit_s = max(0.001, begins_by_s - asyncio.get_running_loop().time())
-        while True:
-            try:
-                async with asyncio.timeout(limit_s):
-                    piece = await response.content.readany()
-            except (TimeoutError, aiohttp.ClientError, OSError) as error:
-                raise self._foreign(error, limit_s, model) from error
-            if not piece:
-                return
-            limit_s = timeouts.idle_s
-            yield piece
-
-    def _foreign(self, error: Exception, limit_s: float, model: str, *, begun: bool = True) -> ProviderError:
-        """aiohttp's and the system's errors as ours, most specific first."""
-        import aiohttp
-
-        if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
+    def foreign(self, error: Exception, limit_s: float, model: str, *, begun: bool = True) -> ProviderError:
+        """The client's and the system's errors as ours, most specific first."""
+        if isinstance(error, TimeoutError):
             return HostTimeout(
                 f"{self.name} at {self.url} did not answer",
                 why=f"nothing came for {_seconds(limit_s)}",
                 host=self.name,
                 model=model,
             )
-        if isinstance(error, aiohttp.ClientResponseError):
-            return self._bad(model, "it does not speak HTTP as expected", "check address and port")
+        if isinstance(error, client.ProtocolError):
+            return self.bad(model, "it does not speak HTTP as expected", "check address and port")
         return HostUnreachable(
             f"{self.name} at {self.url} is not reachable",
             why=self._why_unreachable(error, begun=begun),
@@ -279,26 +232,23 @@ class HttpHost:
         )
 
     def _why_unreachable(self, error: Exception, *, begun: bool) -> str:
-        import aiohttp
-
-        if isinstance(error, aiohttp.ClientConnectorDNSError):
-            return f"the name {error.host!r} does not resolve"
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            return f"no secure connection: {error.certificate_error}"
-        if isinstance(error, aiohttp.ClientConnectorSSLError):
-            return f"no secure connection: {error.os_error}"
-        if isinstance(error, aiohttp.ClientConnectorError):
-            why = (error.os_error.strerror or str(error.os_error)).lower()
-            return "connection refused" if "refused" in why or "connect call failed" in why else why
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return f"no connection within {self.timeouts.connect_s:g} s"
-        if isinstance(error, aiohttp.InvalidURL):
-            return "that is not an address"
+        match error:
+            case client.NameUnresolved():
+                return f"the name {str(error)!r} does not resolve"
+            case client.CertificateRefused() | client.TlsFailed():
+                return f"no secure connection: {error}"
+            case client.ConnectFailed():
+                why = (error.os_error.strerror or str(error.os_error)).lower()
+                return "connection refused" if "refused" in why or "connect call failed" in why else why
+            case client.ConnectTimeout():
+                return str(error)
+            case client.InvalidAddress():
+                return "that is not an address"
         if begun:
             return "the connection was closed before the answer was whole"
         return "the connection was closed without an answer"
 
-    def _bad(self, model: str, why: str, hint: str | None = None) -> BadReply:
+    def bad(self, model: str, why: str, hint: str | None = None) -> BadReply:
         return BadReply(
             f"{self.name} at {self.url} sent no usable answer",
             why=why,
@@ -312,12 +262,76 @@ class HttpHost:
         return error
 
 
-async def _until_the_loop_ends(session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
-    """An event loop finishes its asynchronous generators before it closes, and so the session."""
+class _Lines:
+    """The lines of a reply as they come, with a limit on every wait; one given back without waiting where it
+    is here already. Some servers send their head long before the first byte of the answer."""
+
+    def __init__(
+        self, host: HttpHost, response: Response, model: str, timeouts: Timeouts, begins_by_s: float
+    ) -> None:
+        self._host = host
+        self._response = response
+        self._model = model
+        self._idle_s = timeouts.idle_s
+        self._begins_by_s: float | None = begins_by_s
+        self._ready: deque[bytes] = deque()
+        self._rest: list[bytes] = []
+        self._rest_bytes = 0
+        self._ended = False
+
+    def __aiter__(self) -> _Lines:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._ready:
+            if self._ended:
+                raise StopAsyncIteration
+            await self._more()
+        return self._ready.popleft()
+
+    async def _more(self) -> None:
+        limit_s = self._idle_s
+        if self._begins_by_s is not None:
+            limit_s = max(0.001, self._begins_by_s - asyncio.get_running_loop().time())
+        try:
+            piece = await self._response.readany(limit_s)
+        except (TimeoutError, HttpError, OSError) as error:
+            raise self._host.foreign(error, limit_s, self._model) from error
+        self._begins_by_s = None
+        if not piece:
+            self._ended = True
+            if self._rest:
+                self._ready.append(b"".join(self._rest).rstrip(b"\r"))
+            return
+        if b"\n" not in piece:
+            self._rest.append(piece)
+            self._rest_bytes += len(piece)
+            if self._rest_bytes > MAX_LINE_BYTES:
+                raise self._host.bad(self._model, "a line of the stream does not end")
+            return
+        if self._rest:
+            self._rest.append(piece)
+            piece = b"".join(self._rest)
+        *whole, rest = piece.split(b"\n")
+        self._rest = [rest] if rest else []
+        self._rest_bytes = len(rest)
+        self._ready.extend([line.rstrip(b"\r") for line in whole])
+
+
+async def _at_most(response: Response, size: int, limit_s: float) -> bytes:
+    """The beginning of a body."""
+    data = b""
+    while len(data) < size and (piece := await response.readany(limit_s)):
+        data += piece
+    return data[:size]
+
+
+async def _until_the_loop_ends(pool: Pool) -> AsyncGenerator[None, None]:
+    """An event loop finishes its asynchronous generators before it closes, and so the connections."""
     try:
         yield
     finally:
-        await session.close()
+        await pool.close()
 
 
 async def drain(lines: AsyncIterator[bytes]) -> None:

@@ -23,6 +23,9 @@ from llm_router.providers.reasoning import ReasoningSplitter
 from llm_router.providers.sse import DONE, events
 from llm_router.request import JsonObject, SentBody
 
+_KEEP_IDLE_S = 4.0
+"""Servers on uvicorn close a connection that was idle for 5 s."""
+
 _event_decoder = msgspec.json.Decoder(wire.Event)
 
 
@@ -60,7 +63,7 @@ class OpenAICompatProvider:
             read_status=_provider_error,
             api_key=api_key,
             start_hint="start the server, or correct the url of this host in the configuration",
-            keep_connections=False,  # llama-server closes one after a stream, just as it is used again
+            keep_idle_s=_KEEP_IDLE_S,
         )
 
     async def close(self) -> None:
@@ -101,7 +104,8 @@ class OpenAICompatProvider:
                     yield chunk
                 return
         async with (
-            self._http.lines(path, body, model=call.model, timeouts=call.timeouts) as lines,
+            # llama-server closes a connection after a stream, just as it is used again
+            self._http.lines(path, body, model=call.model, timeouts=call.timeouts, keep=False) as lines,
             aclosing(events(lines)) as events_of_answer,
         ):
             try:

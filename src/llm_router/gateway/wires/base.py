@@ -7,7 +7,8 @@ calls ``whole`` once. Errors before anything was sent become ``Endpoint.error``.
 
 Where the server that answers speaks the endpoint's own wire, pieces carry ``raw``: the server's own JSON of
 that line or event. Then ``piece`` and ``final`` write these very bytes, and nothing is read out of the typed
-fields; only ``final`` adds the ``router`` object to the last JSON object.
+fields; only ``final`` adds the ``router`` object to the last JSON object. A piece whose ``raw`` is empty is
+not written at all: its bytes come at the end.
 """
 
 from __future__ import annotations
@@ -78,6 +79,14 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Preload:
+    """A body of Ollama's API without a task: load the model, or with ``keep_alive: 0`` unload it."""
+
+    model: str
+    fields: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One path of one wire.
 
@@ -87,7 +96,7 @@ class Endpoint:
 
     api: ApiName
     path: str
-    parse: Callable[[bytes], Asked]
+    parse: Callable[[bytes], Asked | Preload]
     error: Callable[[LLMRouterError, int, str], bytes]
 
 

@@ -1,0 +1,130 @@
+"""One answer on its way to one client: pieces as they come, signs of life meanwhile, one honest end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from llm_router.answer import Answer, Attempt, Decided, Delta, Finished, Switched
+from llm_router.decision import Decision
+from llm_router.errors import LLMRouterError
+from llm_router.gateway.wires.base import Renderer, Told
+from llm_router.http1.server import Exchange
+from llm_router.request import RouteRequest
+from llm_router.router import Router
+
+Headers = Sequence[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one answer, for the records."""
+
+    answer: Answer | None = None
+    error: LLMRouterError | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    streamed: bool = False
+
+
+async def whole(router: Router, request: RouteRequest, decision: Decision, outcome: Outcome) -> None:
+    """The whole answer into ``outcome``; what failed on the way too. Raises what ``Router.stream`` raises."""
+    async with aclosing(router.stream(request, decision=decision)) as events:
+        async for event in events:
+            if isinstance(event, Finished):
+                outcome.answer = event.answer
+            elif isinstance(event, Switched):
+                outcome.attempts.append(event.failed)
+
+
+class Stream:
+    """A streamed answer. ``told`` and ``headers`` are asked once the model that answers is known."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        renderer: Renderer,
+        *,
+        told: Callable[[str, Outcome], Told],
+        headers: Callable[[str, Outcome], Headers],
+        heartbeat_s: float,
+    ) -> None:
+        self._exchange = exchange
+        self._renderer = renderer
+        self._told = told
+        self._headers = headers
+        self._heartbeat_s = heartbeat_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._model = ""
+        self._begun = False
+
+    async def send(self, router: Router, request: RouteRequest, decision: Decision, outcome: Outcome) -> None:
+        """Sends the answer. An error before the first byte is raised; a later one is told on the wire.
+
+        Nothing of a model is shown before its first real word: until then another one may still take over.
+        """
+        self._model = decision.answer_model or ""
+        held: list[Delta] = []
+        self._wait()
+        try:
+            async with aclosing(router.stream(request, decision=decision)) as events:
+                async for event in events:
+                    if isinstance(event, Delta):
+                        if not self._begun:
+                            held.append(event)
+                            if event.empty:
+                                continue
+                            self._begin(outcome, held)
+                        else:
+                            self._exchange.write(self._renderer.piece(event))
+                        await self._exchange.drain()
+                    elif isinstance(event, Switched):
+                        outcome.attempts.append(event.failed)
+                        self._model = event.next_model
+                        held.clear()
+                    elif isinstance(event, Finished):
+                        self._finish(event.answer, outcome, held)
+                    elif isinstance(event, Decided):
+                        pass
+        except LLMRouterError as error:
+            outcome.error = error
+            if not self._exchange.started:
+                raise
+            self._exchange.end(self._renderer.broken(error, self._told(self._model, outcome)))
+        finally:
+            self._stop()
+
+    def _begin(self, outcome: Outcome, held: list[Delta]) -> None:
+        self._stop()
+        self._begun = True
+        self._start(outcome)
+        begin = self._renderer.begin(self._told(self._model, outcome))
+        self._exchange.write(begin + b"".join(map(self._renderer.piece, held)))
+        held.clear()
+
+    def _start(self, outcome: Outcome) -> None:
+        if not self._exchange.started:
+            outcome.streamed = True
+            self._exchange.start(200, self._headers(self._model, outcome))
+
+    def _finish(self, answer: Answer, outcome: Outcome, held: list[Delta]) -> None:
+        outcome.answer = answer
+        if not self._begun:
+            self._begin(outcome, held)
+        self._exchange.end(self._renderer.final(answer, self._told(answer.model, outcome)))
+
+    def _wait(self) -> None:
+        if self._heartbeat_s > 0 and self._renderer.heartbeat:
+            self._outcome = Outcome()
+            self._timer = asyncio.get_running_loop().call_later(self._heartbeat_s, self._beat)
+
+    def _beat(self) -> None:
+        self._start(self._outcome)
+        self._exchange.write(self._renderer.heartbeat)
+        self._timer = asyncio.get_running_loop().call_later(self._heartbeat_s, self._beat)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,65 @@
+"""What the gateway itself refuses, before the router is asked. Each says what to do instead."""
+
+from __future__ import annotations
+
+from llm_router.errors import LLMRouterError
+
+
+class Refused(LLMRouterError):
+    """Base. ``retry_after_s`` is told to the client where coming back later makes sense."""
+
+    code = "refused"
+    http_status = 400
+
+    def __init__(
+        self, what: str, *, why: str | None = None, hint: str | None = None, retry_after_s: int | None = None
+    ) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(what, why=why, hint=hint)
+
+
+class NotHere(Refused):
+    code = "not_found"
+    http_status = 404
+
+
+class WrongMethod(Refused):
+    """``allowed`` is what the path takes."""
+
+    code = "method_not_allowed"
+    http_status = 405
+
+    def __init__(self, method: str, path: str, allowed: tuple[str, ...]) -> None:
+        self.allowed = allowed
+        super().__init__(
+            f"{path} takes no {method}", why=f"it takes {', '.join(allowed)}", hint=f"use {allowed[0]}"
+        )
+
+
+class NoKey(Refused):
+    code = "no_key"
+    http_status = 401
+
+
+class NotAllowed(Refused):
+    code = "not_allowed"
+    http_status = 403
+
+
+class TooLarge(Refused):
+    code = "too_large"
+    http_status = 413
+
+
+class TooMany(Refused):
+    """A limit of this caller's key."""
+
+    code = "too_many_requests"
+    http_status = 429
+
+
+class Overloaded(Refused):
+    """The gateway's own bound."""
+
+    code = "overloaded"
+    http_status = 503

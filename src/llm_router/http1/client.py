@@ -1,0 +1,517 @@
+"""An HTTP/1.1 client for one server: kept connections, replies as they come, every failure by its cause.
+
+It follows no redirect, keeps no cookie, asks no proxy and offers no compression. A large part of what a
+gateway adds to an answer is its client: this one costs a tenth of a general one
+(docs/decisions/0001-http-client.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+import ssl
+import zlib
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from typing import cast
+from urllib.parse import unquote, urlsplit
+
+import httptools
+
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
+_HEAD_BYTES = 64 * 1024
+_READ_AHEAD_BYTES = 1024 * 1024
+"""So much of a reply may wait to be taken before the server is held back."""
+
+
+class HttpError(Exception):
+    """Base of what can go wrong on the way. The argument is a short reason in words."""
+
+
+class InvalidAddress(HttpError):
+    """That is not an address."""
+
+
+class NameUnresolved(HttpError):
+    """The argument is the name."""
+
+
+class ConnectFailed(HttpError):
+    """``os_error`` is the system's own error."""
+
+    def __init__(self, os_error: OSError) -> None:
+        self.os_error = os_error
+        super().__init__(str(os_error))
+
+
+class ConnectTimeout(HttpError):
+    pass
+
+
+class CertificateRefused(HttpError):
+    """The server's certificate is not trusted; the argument says why."""
+
+
+class TlsFailed(HttpError):
+    pass
+
+
+class ProtocolError(HttpError):
+    """What came is not HTTP."""
+
+
+class Disconnected(HttpError):
+    """The connection ended too early. ``begun`` says whether anything of the reply had come."""
+
+    def __init__(self, *, begun: bool) -> None:
+        self.begun = begun
+        super().__init__("the connection was closed")
+
+
+class Response:
+    """A reply whose head has come. Take its body with ``readany``, then ``release`` or ``close`` it."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self._connection: _Connection | None = connection
+        self._loop = connection.loop
+        self._parts: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._complete = False
+        self._error: HttpError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._until_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._inflate: zlib._Decompress | None = None
+
+    @property
+    def content_type(self) -> str:
+        """The media type without its parameters, in lower case."""
+        return self.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
+
+    @property
+    def at_eof(self) -> bool:
+        return self._complete and not self._parts
+
+    async def readany(self, limit_s: float) -> bytes:
+        """What has come and not been taken; empty at the end. Raises TimeoutError where nothing comes, or
+        Disconnected or ProtocolError."""
+        while not self._parts:
+            if self._error is not None:
+                raise self._error
+            if self._complete:
+                return b""
+            await self._wait(limit_s)
+        data = self._parts.popleft() if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        self._waiting_bytes = 0
+        if self._connection is not None:
+            self._connection.read_on()
+        return data
+
+    def release(self) -> None:
+        """Gives the connection back; one whose reply is not whole is closed."""
+        self._stop_timer()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.done(reusable=self._complete and self._error is None)
+
+    def close(self) -> None:
+        """Cuts the connection, by which the server learns that nobody waits any more."""
+        self._stop_timer()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.done(reusable=False)
+
+    async def _wait(self, limit_s: float) -> None:
+        """One timer for many waits: it is set anew only when it goes off too early."""
+        self._until_s = self._loop.time() + limit_s
+        if self._timer is None or self._timer.when() > self._until_s:
+            self._stop_timer()
+            self._timer = self._loop.call_at(self._until_s, self._late)
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _late(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._loop.time() >= self._until_s:
+            self._waiter.set_exception(TimeoutError())
+        else:
+            self._timer = self._loop.call_at(self._until_s, self._late)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # What the connection tells.
+
+    def _begin(self, status: int, headers: dict[str, str]) -> None:
+        self.status, self.headers = status, headers
+        coding = headers.get("content-encoding", "").lower()
+        if coding in ("gzip", "x-gzip", "deflate"):
+            wbits = zlib.MAX_WBITS if coding == "deflate" else zlib.MAX_WBITS | 16
+            self._inflate = zlib.decompressobj(wbits=wbits)
+
+    def _took(self, data: bytes) -> None:
+        if self._inflate is not None:
+            try:
+                data = self._inflate.decompress(data)
+            except zlib.error:
+                self._failed(ProtocolError("the body cannot be unpacked"))
+                return
+            if not data:
+                return
+        self._parts.append(data)
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes > _READ_AHEAD_BYTES and self._connection is not None:
+            self._connection.hold_back()
+        self._wake()
+
+    def _completed(self) -> None:
+        self._complete = True
+        self._wake()
+
+    def _failed(self, error: HttpError) -> None:
+        if not self._complete:
+            self._error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Pool:
+    """Connections to one server. Belongs to the event loop that first uses it.
+
+    ``base_url`` may hold a path before those that are asked for, and a user and password, which become an
+    ``Authorization`` header. Raises InvalidAddress.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        connect_s: float,
+        headers: Mapping[str, str] | None = None,
+        keep_idle_s: float = 30.0,
+    ) -> None:
+        try:
+            url = urlsplit(base_url)
+            self._host, self._port = url.hostname or "", url.port
+        except ValueError as error:
+            raise InvalidAddress(str(error)) from error
+        if url.scheme not in ("http", "https") or not self._host:
+            raise InvalidAddress(base_url)
+        self._tls = url.scheme == "https"
+        self._path = url.path.rstrip("/")
+        self._connect_s = connect_s
+        self._keep_idle_s = keep_idle_s
+        self._idle: list[_Connection] = []
+        self._open: set[_Connection] = set()
+        self.closed = False
+        self._head = self._fixed_head(dict(headers or {}), url.username, url.password)
+
+    def _fixed_head(self, headers: dict[str, str], user: str | None, password: str | None) -> bytes:
+        name = f"[{self._host}]" if ":" in self._host else _ascii_name(self._host)
+        usual = 443 if self._tls else 80
+        told = {"host": name if self._port in (None, usual) else f"{name}:{self._port}", "accept": "*/*"}
+        told |= {"user-agent": "llm-router"}
+        if user is not None:
+            pair = f"{unquote(user)}:{unquote(password or '')}".encode()
+            told["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+        told |= {key.lower(): value for key, value in headers.items()}
+        return b"".join(b"%b: %b\r\n" % (_header(k), _header(v)) for k, v in told.items())
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        pieces: AsyncIterator[bytes] | None = None,
+    ) -> Response:
+        """Sends a request and waits for the head of its reply. Raises an HttpError.
+
+        A kept connection that the server closes without a byte of a reply was most likely closed before the
+        request could be read. That is asked again, once, on a fresh one, but only where asking twice does
+        nothing twice: not for POST. ``pieces`` is a body whose length is not known.
+        """
+        head = self._request_head(method, path, body, headers or {}, chunked=pieces is not None)
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.usable:
+                continue
+            try:
+                return await connection.exchange(method, head, body, pieces)
+            except Disconnected as error:
+                if error.begun or method not in _REPEATABLE:
+                    raise
+                break
+        connection = await self._connect()
+        return await connection.exchange(method, head, body, pieces)
+
+    async def close(self) -> None:
+        self.closed = True
+        for connection in tuple(self._open):
+            connection.shut()
+        self._idle.clear()
+        await asyncio.sleep(0)
+
+    def abandon(self) -> None:
+        """For a loop that has ended: what it held cannot be closed in order any more."""
+        self.closed = True
+        self._idle.clear()
+        self._open.clear()
+
+    def give_back(self, connection: _Connection) -> None:
+        if self._keep_idle_s > 0 and not self.closed:
+            connection.idle_until_s = connection.loop.time() + self._keep_idle_s
+            self._idle.append(connection)
+            self._drop_stale(connection.loop.time())
+        else:
+            connection.shut()
+
+    def _drop_stale(self, now_s: float) -> None:
+        """The oldest are at the front: the last one given back is used first."""
+        while self._idle and self._idle[0].idle_until_s < now_s:
+            self._idle.pop(0).shut()
+
+    def lost(self, connection: _Connection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _request_head(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], *, chunked: bool
+    ) -> bytes:
+        target = f"{self._path}{path}"
+        if not target.isascii() or any(c <= " " for c in target):
+            raise InvalidAddress(target)
+        own = b"".join([b"%b: %b\r\n" % (_header(k), _header(v)) for k, v in headers.items()])
+        if chunked:
+            own += b"transfer-encoding: chunked\r\n"
+        elif body is not None:
+            own += b"content-length: %d\r\n" % len(body)
+        line = b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), target.encode("ascii"))
+        return b"".join((line, self._head, own, b"\r\n"))
+
+    async def _connect(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        port = self._port or (443 if self._tls else 80)
+        try:
+            async with asyncio.timeout(self._connect_s):
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(self, loop),
+                    _ascii_name(self._host),
+                    port,
+                    ssl=ssl.create_default_context() if self._tls else None,
+                )
+        except TimeoutError as error:
+            raise ConnectTimeout(f"no connection within {self._connect_s:g} s") from error
+        except ssl.SSLCertVerificationError as error:
+            raise CertificateRefused(str(error)) from error
+        except ssl.SSLError as error:
+            raise TlsFailed(str(error)) from error
+        except socket.gaierror as error:
+            raise NameUnresolved(self._host) from error
+        except UnicodeError as error:
+            raise InvalidAddress(self._host) from error
+        except ConnectionResetError as error:
+            if self._tls:
+                raise TlsFailed(str(error)) from error
+            raise ConnectFailed(error) from error
+        except OSError as error:
+            raise ConnectFailed(error) from error
+        self._open.add(connection)
+        return connection
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: one reply after the other."""
+
+    def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.idle_until_s = 0.0
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._response: Response | None = None
+        self._head_waiter: asyncio.Future[Response] | None = None
+        self._headers: dict[str, str] = {}
+        self._head_bytes = 0
+        self._begun = False
+        self._until_close = False
+        self._without_body = False
+        self._keep_alive = False
+        self._paused = False
+        self._writable: asyncio.Future[None] | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Still open, and not idle for so long that the server may be closing it."""
+        open_ = self._transport is not None and not self._transport.is_closing()
+        if open_ and self.idle_until_s >= self.loop.time():
+            return True
+        self.shut()
+        return False
+
+    async def exchange(
+        self, method: str, head: bytes, body: bytes | None, pieces: AsyncIterator[bytes] | None
+    ) -> Response:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise Disconnected(begun=False)
+        self._parser = httptools.HttpResponseParser(self)
+        self._response = Response(self)
+        self._begun = self._until_close = self._keep_alive = False
+        self._without_body = method == "HEAD"
+        self._head_waiter = self.loop.create_future()
+        try:
+            transport.write(head if not body else head + body)
+            if pieces is not None:
+                await self._send(transport, pieces)
+            return await self._head_waiter
+        except BaseException:
+            self.shut()
+            raise
+        finally:
+            self._head_waiter = None
+
+    async def _send(self, transport: asyncio.Transport, pieces: AsyncIterator[bytes]) -> None:
+        async for piece in pieces:
+            if piece:
+                transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            if self._writable is not None:
+                await self._writable
+            if transport.is_closing():
+                return
+        transport.write(b"0\r\n\r\n")
+
+    def done(self, *, reusable: bool) -> None:
+        self._response = self._parser = None
+        if reusable and self._keep_alive and self._transport is not None:
+            self.read_on()
+            self._pool.give_back(self)
+        else:
+            self.shut()
+
+    def shut(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def hold_back(self) -> None:
+        if not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def read_on(self) -> None:
+        if self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def pause_writing(self) -> None:
+        self._writable = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.resume_writing()
+        self._pool.lost(self)
+        response = self._response
+        if response is None:
+            return
+        if self._until_close and exc is None:
+            response._completed()
+            return
+        self._fail(Disconnected(begun=self._begun))
+
+    def data_received(self, data: bytes) -> None:
+        if self._parser is None:  # a server that speaks without being asked
+            self.shut()
+            return
+        self._begun = True
+        if self._head_waiter is not None and not self._head_waiter.done():
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(ProtocolError(str(error)))
+            self.shut()
+
+    def _fail(self, error: HttpError) -> None:
+        if self._head_waiter is not None and not self._head_waiter.done():
+            self._head_waiter.set_exception(error)
+        elif self._response is not None:
+            self._response._failed(error)
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        self._headers = {}
+        self._head_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > _HEAD_BYTES:
+            raise ProtocolError("the head does not end")
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
+        known = self._headers.get(key)
+        self._headers[key] = text if known is None else f"{known}, {text}"
+
+    def on_headers_complete(self) -> None:
+        parser, response, waiter = self._parser, self._response, self._head_waiter
+        if parser is None or response is None or waiter is None or waiter.done():
+            return
+        status = parser.get_status_code()
+        if status < 200:
+            return
+        headers = self._headers
+        response._begin(status, headers)
+        self._keep_alive = parser.should_keep_alive()
+        framed = "content-length" in headers or "chunked" in headers.get("transfer-encoding", "").lower()
+        empty = self._without_body or status in (204, 304)
+        self._until_close = not framed and not empty
+        waiter.set_result(response)
+        if self._without_body:
+            self._keep_alive = False  # the parser waits for a body that a reply to HEAD never has
+            response._completed()
+
+    def on_body(self, data: bytes) -> None:
+        if self._response is not None and not self._without_body:
+            self._response._took(data)
+
+    def on_message_complete(self) -> None:
+        response = self._response
+        if response is not None and response.status >= 200:
+            response._completed()
+
+
+def _ascii_name(host: str) -> str:
+    """The name as DNS takes it. Raises UnicodeError where it cannot be one."""
+    return host if host.isascii() else host.encode("idna").decode("ascii")
+
+
+def _header(text: str) -> bytes:
+    """Raises InvalidAddress for what would begin a header of its own."""
+    if "\r" in text or "\n" in text or "\0" in text:
+        raise InvalidAddress("a header with a line end")
+    return text.encode("latin-1", "replace")
