@@ -14,7 +14,18 @@ from typing import Any, Literal
 import msgspec
 
 from llm_router.errors import InvalidRequest
-from llm_router.request import ApiKind, Image, Json, JsonObject, Message, Role, RouteRequest, Tool, ToolCall
+from llm_router.request import (
+    ApiKind,
+    Image,
+    Json,
+    JsonObject,
+    Message,
+    Role,
+    RouteRequest,
+    SentBody,
+    Tool,
+    ToolCall,
+)
 
 Api = Literal["openai", "ollama"]
 
@@ -37,10 +48,15 @@ _OPENAI_OPTIONS: Mapping[str, str] = {
     "max_tokens": "num_predict",
     "max_completion_tokens": "num_predict",
     "top_logprobs": "top_logprobs",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "typical_p": "typical_p",
+    "repeat_penalty": "repeat_penalty",
+    "repetition_penalty": "repeat_penalty",
 }
-"""OpenAI's top-level parameters live under ``options`` in Ollama, under these names."""
+"""Top-level parameters of OpenAI and of servers with its API live under ``options`` in Ollama, so named."""
 
-_WHOLE = frozenset({"seed", "max_tokens", "max_completion_tokens", "top_logprobs"})
+_WHOLE = frozenset({"seed", "max_tokens", "max_completion_tokens", "top_logprobs", "top_k"})
 
 _EFFORTS: Mapping[str, bool | str] = {
     "none": False,
@@ -90,6 +106,9 @@ class _Message(msgspec.Struct):
     tool_call_id: str | None = None
     tool_name: str | None = None
     name: str | None = None
+    thinking: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
 
 
 class _JsonSchema(msgspec.Struct):
@@ -134,18 +153,26 @@ class _Body(msgspec.Struct):
     max_completion_tokens: int | float | None = None
     logprobs: bool | int | None = None
     top_logprobs: int | float | None = None
+    top_k: int | float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repeat_penalty: float | None = None
+    repetition_penalty: float | None = None
 
+
+KNOWN_FIELDS = frozenset(_Body.__struct_fields__) | {"stream", "stream_options", "n", "parallel_tool_calls"}
+"""What a ``RouteRequest`` or a wire speaks for; every other field of a body is a server's own affair."""
 
 _decoder = msgspec.json.Decoder(_Body)
 
 
-def request_from_json(data: bytes | str) -> RouteRequest:
-    """One OpenAI or Ollama request body as JSON text → RouteRequest.
+def request_from_json(data: bytes | str, *, sent: SentBody | None = None) -> RouteRequest:
+    """One OpenAI or Ollama request body as JSON text → RouteRequest, which keeps ``sent``.
 
     Raises InvalidRequest that names the field which is wrong.
     """
     try:
-        return _request(_decoder.decode(data))
+        return _request(_decoder.decode(data), sent)
     except msgspec.ValidationError as error:
         raise _wrong_field(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -191,7 +218,7 @@ def _wrong_field(error: msgspec.ValidationError) -> InvalidRequest:
     )
 
 
-def _request(body: _Body) -> RouteRequest:
+def _request(body: _Body, sent: SentBody | None = None) -> RouteRequest:
     if body.input is not None:
         return _embedding(body, body.input)
     if body.messages is None and body.prompt is None:
@@ -213,6 +240,7 @@ def _request(body: _Body) -> RouteRequest:
         suffix=body.suffix,
         raw=bool(body.raw),
         session_id=body.session_id or body.user,
+        body=sent,
     )
 
 
@@ -259,6 +287,7 @@ def _message(message: _Message, index: int) -> Message:
         tuple(map(_tool_call, message.tool_calls)) if message.tool_calls else (),
         message.tool_name or (message.name or "" if role == "tool" else ""),
         message.tool_call_id or "",
+        thinking=message.thinking or message.reasoning_content or message.reasoning or "",
     )
 
 
@@ -276,6 +305,12 @@ def _content(message: _Message) -> tuple[str, tuple[Image, ...]]:
             images.append(Image.from_base64(url))
         elif part.text is not None:
             texts.append(part.text)
+        elif part.type not in ("text", "refusal"):
+            raise InvalidRequest(
+                f"cannot read a part of type {part.type[:40]!r}",
+                why="only text and images reach the models here",
+                hint="send what it says as text, or the picture as image_url",
+            )
     return "\n".join(texts), tuple(images)
 
 
@@ -312,7 +347,19 @@ def _tools(body: _Body) -> tuple[Tool, ...]:
         return ()
     functions = [tool.function or _Function(name=tool.name or "") for tool in body.tools or ()]
     functions += body.functions or []
+    chosen = _chosen(body.tool_choice) or _chosen(body.function_call)
+    if chosen:
+        functions = [function for function in functions if function.name == chosen]
     return tuple(Tool(f.name, f.description or "", f.parameters or {}) for f in functions)
+
+
+def _chosen(choice: str | dict[str, Any] | None) -> str | None:
+    """The function that a caller insists on. No server can be made to call it, but to see no other."""
+    if not isinstance(choice, dict):
+        return None
+    inner = choice.get("function", choice)
+    name = inner.get("name") if isinstance(inner, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _response_format(body: _Body) -> Literal["json"] | JsonObject | None:

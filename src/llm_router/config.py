@@ -26,6 +26,7 @@ from llm_router.names import is_cloud
 from llm_router.policy.settings import PolicySettings
 from llm_router.providers.address import ollama_url
 from llm_router.providers.base import Timeouts
+from llm_router.serve_settings import ServeSettings
 from llm_router.strict_yaml import Document
 
 DEFAULT_OLLAMA_URL = "http://127.0.0.1:11434"
@@ -84,6 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     classify: ClassifySettings = ClassifySettings()
     policy: PolicySettings = PolicySettings()
     timeouts: Timeouts = Timeouts()
+    serve: ServeSettings = ServeSettings()
 
 
 @dataclass(frozen=True, slots=True)

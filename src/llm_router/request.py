@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import msgspec
 
 from llm_router.errors import InvalidRequest
 from llm_router.names import Wish, wish_of
@@ -194,7 +196,10 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. ``judged`` is what classification reads instead of ``text``; empty: the text itself."""
+    """One turn. ``judged`` is what classification reads instead of ``text``; empty: the text itself.
+
+    ``thinking`` is what the assistant thought in an earlier turn; models that think go on from it.
+    """
 
     role: Role
     text: str
@@ -203,6 +208,7 @@ class Message:
     tool_name: str = ""
     tool_call_id: str = ""
     judged: str = ""
+    thinking: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,17 +220,41 @@ class Tool:
     parameters: JsonObject = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
 class SentBody:
-    """A body as the caller sent it, for a server that speaks the same wire: nothing in it is lost.
+    """A body as the caller sent it, for servers: nothing in it is lost.
 
-    ``endpoint`` is the path it came to (``/api/chat``, ``/v1/messages``, …) and ``stream`` whether the
-    caller wants the answer piece by piece.
+    ``endpoint`` is the path it came to (``/api/chat``, ``/v1/messages``, …), ``stream`` whether the caller
+    wants the answer piece by piece and ``known`` the names of the fields that the rest of a ``RouteRequest``
+    speaks for. Once the messages were changed ``as_is`` is false: a server of the same wire gets them anew.
     """
 
-    endpoint: str
-    fields: JsonObject
-    stream: bool
+    __slots__ = ("_data", "_fields", "as_is", "endpoint", "known", "stream")
+
+    def __init__(
+        self, endpoint: str, data: bytes, *, stream: bool, known: Set[str] = frozenset(), as_is: bool = True
+    ) -> None:
+        self.endpoint = endpoint
+        self.stream = stream
+        self.known = known
+        self.as_is = as_is
+        self._data = data
+        self._fields: JsonObject | None = None
+
+    @property
+    def fields(self) -> JsonObject:
+        """Everything that was sent. Not to be changed."""
+        if self._fields is None:
+            self._fields = msgspec.json.decode(self._data, type=dict[str, Any])
+        return self._fields
+
+    @property
+    def unknown(self) -> JsonObject:
+        """The fields that this library has no name for."""
+        return {name: value for name, value in self.fields.items() if name not in self.known}
+
+    def reworded(self) -> SentBody:
+        """The same, after the messages were changed."""
+        return SentBody(self.endpoint, self._data, stream=self.stream, known=self.known, as_is=False)
 
 
 @dataclass(frozen=True)
@@ -235,9 +265,8 @@ class RouteRequest:
     ``wish``. ``options`` use Ollama's names and units
     (``temperature``, ``num_predict``, ``stop``…), whatever API the request came through; one of the wrong
     kind raises InvalidRequest, and one that is None counts as not given. ``response_format`` is None,
-    ``"json"`` or a JSON schema. ``think`` is None where the caller did not say. ``unknown`` are the fields of
-    the body that this library has no name for; servers get them as they are. ``body`` is the whole body where
-    it came over HTTP.
+    ``"json"`` or a JSON schema. ``think`` is None where the caller did not say. ``body`` is the whole body
+    where it came over HTTP.
     """
 
     messages: tuple[Message, ...] = ()
@@ -253,7 +282,6 @@ class RouteRequest:
     dimensions: int | None = None
     session_id: str | None = None
     wish: Wish | None = None
-    unknown: Mapping[str, Json] = field(default_factory=dict)
     body: SentBody | None = field(default=None, compare=False, repr=False)
     _estimates: dict[TokenizerFamily, TokenEstimate] = field(init=False, repr=False, compare=False)
 
@@ -338,6 +366,11 @@ class RouteRequest:
             if message.images:
                 found += message.images
         return found
+
+    @property
+    def unknown(self) -> JsonObject:
+        """Fields of the body that this library has no name for; servers get them as they are."""
+        return self.body.unknown if self.body is not None else {}
 
     @property
     def wants_schema(self) -> bool:

@@ -24,7 +24,6 @@ from llm_router import assembly, checks
 from llm_router.answer import (
     Answer,
     Attempt,
-    Chunk,
     Decided,
     Delta,
     EmbeddingAnswer,
@@ -38,6 +37,7 @@ from llm_router.classify.cascade import Cascade
 from llm_router.classify.conversation import without_past_pictures
 from llm_router.cold import ColdStarts
 from llm_router.config import Settings
+from llm_router.deadline import Deadline
 from llm_router.decision import Candidate, Classification, Decision
 from llm_router.errors import (
     AllAttemptsFailed,
@@ -56,13 +56,14 @@ from llm_router.fleet import Fleet
 from llm_router.hosts.health import Health
 from llm_router.hosts.snapshot import HostSnapshot
 from llm_router.hosts.watch import HostWatch
-from llm_router.names import is_cloud
+from llm_router.names import is_cloud, same_model
 from llm_router.policy import World, decide
 from llm_router.policy.decide import model_facts
 from llm_router.policy.needs import is_embedding_task
 from llm_router.policy.settings import PolicySettings, preferring
 from llm_router.policy.why_not import WhyNot, why_not
 from llm_router.providers.base import ChatCall, EmbedCall, Provider
+from llm_router.providers.ollama import OllamaProvider
 from llm_router.request import ApiKind, Json, RouteRequest, ToolCall
 
 _MORE_TIME = "look at the hosts with: llm-router doctor; or raise timeouts.total_s"
@@ -123,6 +124,15 @@ class Router:
         await self._cold.close()
         for provider in self._providers:
             await provider.close()
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """The hosts as they are spoken to, in the order of the configuration."""
+        return self._providers
+
+    async def world(self) -> World:
+        """Everything that a decision depends on beside the request."""
+        return await self._world()
 
     async def hosts(self) -> tuple[HostSnapshot, ...]:
         """What is true of every host now."""
@@ -201,7 +211,7 @@ class Router:
                     following = run.waiting[0]
                     yield Switched(failed, following.model, following.host)
                 continue
-            self._succeeded(attempt.candidate)
+            self._succeeded(attempt.candidate, world)
             yield Finished(self._answer(run, attempt))
             return
         raise self._exhausted(run, "no model of the chain gave an answer")
@@ -235,7 +245,7 @@ class Router:
                     raise
                 await self._go_on(run, candidate, error)
                 continue
-            self._succeeded(candidate)
+            self._succeeded(candidate, world)
             attempts = (*run.attempts, self._done(attempt))
             return EmbeddingAnswer(
                 vectors.vectors,
@@ -247,6 +257,26 @@ class Router:
                 elapsed_s=self._clock_s() - begun_s,
             )
         raise self._exhausted(run, "no embedder gave an answer")
+
+    async def preload(self, model: str, *, keep_alive: Json = None) -> None:
+        """Has the model's host load it, or unload it where ``keep_alive`` is 0, as Ollama understands that.
+
+        Servers without such a request are left alone. Raises UnknownModel, NoModelAvailable or a
+        ProviderError.
+        """
+        world = await self._world()
+        if "completion" in model_facts(model, world).capabilities:
+            request = RouteRequest.from_text("a short task", model=model)
+        else:
+            request = RouteRequest(kind=ApiKind.EMBEDDING, inputs=("a short text",), model=model)
+        decision, world = await self._decided(request)
+        candidate = next((c for c in decision.chain if same_model(c.model, model)), None)
+        if candidate is None:
+            raise _nothing(decision, world)
+        provider = self._watch.provider(candidate.host)
+        if isinstance(provider, OllamaProvider):
+            await provider.preload(candidate.served_as, num_ctx=candidate.num_ctx, keep_alive=keep_alive)
+            self._watch.forget(candidate.host)
 
     async def _decided(
         self, request: RouteRequest, category: str | None = None, policy: PolicySettings | None = None
@@ -304,19 +334,22 @@ class Router:
             attempt.final = Final(candidate.served_as, "stop")
             yield Delta(text=text)
             return
-        chunks = self._watch.provider(candidate.host).chat(self._call(run, candidate))
-        if not candidate.resident:
+        provider = self._watch.provider(candidate.host)
+        chunks = provider.chat(self._call(run, candidate))
+        if not candidate.resident and provider.kind == "ollama":
             chunks = self._cold.chunks((candidate.host, candidate.served_as), chunks)
-        async with (
-            aclosing(chunks),
-            aclosing(self._in_time(run, attempt, chunks)) as pieces,
-        ):
-            async for chunk in pieces:
-                if isinstance(chunk, Final):
-                    attempt.final = chunk
-                    continue
-                attempt.take(chunk, self._clock_s())
-                yield chunk
+        try:
+            with Deadline(self._left_s(run)) as deadline:
+                while (chunk := await deadline.next(chunks)) is not None:
+                    if isinstance(chunk, Final):
+                        attempt.final = chunk
+                        continue
+                    attempt.take(chunk, self._clock_s())
+                    yield chunk
+        except TimeoutError:
+            raise self._time_spent(attempt) from None
+        finally:
+            await chunks.aclose()
         if not attempt.begun and not _may_be_empty(run.request):
             raise BadReply(
                 f"{candidate.model}: the answer is empty",
@@ -324,18 +357,6 @@ class Router:
                 host=candidate.host,
                 model=candidate.model,
             )
-
-    async def _in_time(
-        self, run: _Run, attempt: _Running, chunks: AsyncGenerator[Chunk, None]
-    ) -> AsyncGenerator[Chunk, None]:
-        """The same pieces, as long as the request has time left."""
-        while True:
-            try:
-                async with self._limit(run, attempt):
-                    chunk = await anext(chunks)
-            except StopAsyncIteration:
-                return
-            yield chunk
 
     @asynccontextmanager
     async def _limit(self, run: _Run, attempt: _Running) -> AsyncIterator[None]:
@@ -414,9 +435,9 @@ class Router:
         self._health.failed(candidate.host, candidate.served_as, error, version=version)
         return failed
 
-    def _succeeded(self, candidate: Candidate) -> None:
+    def _succeeded(self, candidate: Candidate, world: World) -> None:
         self._health.succeeded(candidate.host, candidate.served_as, loaded=not candidate.resident)
-        if not candidate.resident:
+        if not candidate.resident and _tells_residency(candidate.host, world):
             self._watch.forget(candidate.host)  # it is resident now, and something else may not be
 
     async def _go_on(self, run: _Run, failed: Candidate, error: ProviderError) -> bool:
@@ -506,6 +527,11 @@ class _Running:
         self.thinking.append(piece.thinking)
         self.tool_calls += piece.tool_calls
         self.logprobs += piece.logprobs
+
+
+def _tells_residency(host: str, world: World) -> bool:
+    """Whether a host says what is in its memory. Of many servers only their models are known."""
+    return any(h.name == host and (h.kind == "ollama" or h.resident) for h in world.hosts)
 
 
 def _as_request(request: RouteRequest | str) -> RouteRequest:

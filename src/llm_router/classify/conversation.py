@@ -63,7 +63,8 @@ def without_past_pictures(request: RouteRequest) -> RouteRequest:
     if not any(message.images and id(message) not in current for message in request.messages):
         return request
     kept = tuple(m if id(m) in current else _in_words(m) for m in request.messages)
-    return replace(request, messages=kept, body=None)  # the body as it was sent has the pictures
+    body = request.body.reworded() if request.body is not None else None
+    return replace(request, messages=kept, body=body)
 
 
 def _in_words(message: Message) -> Message:

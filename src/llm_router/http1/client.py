@@ -239,8 +239,11 @@ class Pool:
         headers: Mapping[str, str] | None = None,
         *,
         pieces: AsyncIterator[bytes] | None = None,
+        limit_s: float | None = None,
     ) -> Response:
-        """Sends a request and waits for the head of its reply. Raises an HttpError.
+        """Sends a request and waits for the head of its reply, ``limit_s`` at most.
+
+        Raises an HttpError, or TimeoutError.
 
         A kept connection that the server closes without a byte of a reply was most likely closed before the
         request could be read. That is asked again, once, on a fresh one, but only where asking twice does
@@ -252,13 +255,13 @@ class Pool:
             if not connection.usable:
                 continue
             try:
-                return await connection.exchange(method, head, body, pieces)
+                return await connection.exchange(method, head, body, pieces, limit_s)
             except Disconnected as error:
                 if error.begun or method not in _REPEATABLE:
                     raise
                 break
         connection = await self._connect()
-        return await connection.exchange(method, head, body, pieces)
+        return await connection.exchange(method, head, body, pieces, limit_s)
 
     async def close(self) -> None:
         self.closed = True
@@ -366,7 +369,12 @@ class _Connection(asyncio.Protocol):
         return False
 
     async def exchange(
-        self, method: str, head: bytes, body: bytes | None, pieces: AsyncIterator[bytes] | None
+        self,
+        method: str,
+        head: bytes,
+        body: bytes | None,
+        pieces: AsyncIterator[bytes] | None,
+        limit_s: float | None,
     ) -> Response:
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -376,6 +384,7 @@ class _Connection(asyncio.Protocol):
         self._begun = self._until_close = self._keep_alive = False
         self._without_body = method == "HEAD"
         self._head_waiter = self.loop.create_future()
+        timer = None if limit_s is None else self.loop.call_later(limit_s, self._late)
         try:
             transport.write(head if not body else head + body)
             if pieces is not None:
@@ -386,6 +395,12 @@ class _Connection(asyncio.Protocol):
             raise
         finally:
             self._head_waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _late(self) -> None:
+        if self._head_waiter is not None and not self._head_waiter.done():
+            self._head_waiter.set_exception(TimeoutError())
 
     async def _send(self, transport: asyncio.Transport, pieces: AsyncIterator[bytes]) -> None:
         async for piece in pieces:

@@ -704,8 +704,21 @@ def _split_target(target: bytes) -> tuple[str, str]:
     return path.decode("latin-1"), query.decode("latin-1")
 
 
-_NAMELESS = {"\r": " ", "\n": " ", "\0": " ", "…": "...", "–": "-", "—": "-", "≈": "~", "→": "->", "≥": ">="}
-_PLAIN = str.maketrans(_NAMELESS)
+_PLAIN_FORMS = {
+    "\r": " ",
+    "\n": " ",
+    "\0": " ",
+    "“": '"',
+    "”": '"',
+    "’": "'",
+    "…": "...",
+    "–": "-",
+    "—": "-",
+    "≈": "~",
+    "→": "->",
+    "≥": ">=",
+}
+_PLAIN = str.maketrans(_PLAIN_FORMS)
 
 
 def _bytes_of(text: str) -> bytes:

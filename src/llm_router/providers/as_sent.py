@@ -16,8 +16,11 @@ _RELOADING_FIELDS = ("shift",)
 def sent_body(call: ChatCall, endpoint: str) -> SentBody | None:
     """The caller's own body, where the server's ``endpoint`` can be given it."""
     sent = call.request.body
-    plain = call.quirks.system_role and call.quirks.reasoning_markers is None
-    return sent if plain and sent is not None and sent.endpoint == endpoint else None
+    quirks, request = call.quirks, call.request
+    told_how = not quirks.system_role and any(m.role == "system" for m in request.messages)
+    plain = quirks.reasoning_markers is None and not told_how
+    fits = sent is not None and sent.as_is and sent.endpoint == endpoint
+    return sent if plain and fits else None
 
 
 def ollama_body(sent: SentBody, call: ChatCall) -> JsonObject:

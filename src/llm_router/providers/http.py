@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -88,8 +88,7 @@ class HttpHost:
         """POST JSON → parsed JSON. Raises a ProviderError."""
         return await self._whole("POST", path, body, limit_s or self.timeouts.control_s, model)
 
-    @asynccontextmanager
-    async def lines(
+    def lines(
         self,
         path: str,
         body: JsonObject,
@@ -97,43 +96,67 @@ class HttpHost:
         model: str = "",
         timeouts: Timeouts | None = None,
         keep: bool = True,
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """POST JSON → the reply's lines as they come, without their ends; empty ones too.
 
         Leaving the block early closes the connection, which cancels the generation on the server. Without
         ``keep`` the connection is not used again either way.
         """
-        timeouts = timeouts or self.timeouts
-        begins_by_s = asyncio.get_running_loop().time() + timeouts.first_byte_s
-        async with self._exchange("POST", path, body, timeouts.first_byte_s, model) as response:
-            yield _Lines(self, response, model, timeouts, begins_by_s)
-            if not keep:
-                response.close()
+        return _LinesExchange(self, path, body, model, timeouts or self.timeouts, keep=keep)
+
+    @asynccontextmanager
+    async def passed_on(
+        self,
+        method: str,
+        path: str,
+        body: AsyncIterator[bytes] | bytes | None,
+        headers: Mapping[str, str],
+    ) -> AsyncIterator[Passed]:
+        """Any request, and its reply whatever its status. Raises a ProviderError where none comes.
+
+        There is no limit on the whole: a pull takes as long as it takes. Nothing for ``idle_s`` ends it.
+        """
+        whole, pieces = (body, None) if body is None or isinstance(body, bytes) else (None, body)
+        limit_s = self.timeouts.first_byte_s
+        response: Response | None = None
+        try:
+            pool = self._pool_here() or await self._opened()
+            if pieces is None:
+                response = await pool.request(method, path, whole, headers, limit_s=limit_s)
+            else:
+                response = await pool.request(method, path, None, headers, pieces=pieces)
+        except (TimeoutError, HttpError, OSError, ValueError) as error:
+            raise self.foreign(error, limit_s, "", begun=False) from error
+        try:
+            yield Passed(self, response)
+        finally:
+            response.release()
 
     async def _whole(
         self, method: str, path: str, body: JsonObject | None, limit_s: float, model: str = ""
     ) -> Json:
         try:
-            async with (
-                asyncio.timeout(limit_s),
-                self._exchange(method, path, body, limit_s, model) as response,
-            ):
-                return await self._whole_json(response, model, limit_s)
+            async with asyncio.timeout(limit_s):
+                response = await self.replied(method, path, body, limit_s, model)
+                try:
+                    return await self._whole_json(response, model, limit_s)
+                finally:
+                    response.release()
         except TimeoutError as error:
             raise self.foreign(error, limit_s, model) from error
 
-    @asynccontextmanager
-    async def _exchange(
+    async def replied(
         self, method: str, path: str, body: JsonObject | None, limit_s: float, model: str = ""
-    ) -> AsyncIterator[Response]:
+    ) -> Response:
+        """A reply whose head is that of a success. Raises a ProviderError."""
         data = None if body is None else self._encoded(body, model)
         headers = _JSON if data is not None else _NOTHING
         response: Response | None = None
         try:
-            async with asyncio.timeout(limit_s):
-                response = await (await self._opened()).request(method, path, data, headers)
-                if response.status >= 300 or response.content_type == "text/html":
-                    await self._check(response, model, limit_s)
+            pool = self._pool_here() or await self._opened()
+            response = await pool.request(method, path, data, headers, limit_s=limit_s)
+            if response.status >= 300 or response.content_type == "text/html":
+                await self._check(response, model, limit_s)
         except (TimeoutError, HttpError, OSError, ValueError) as error:
             if response is not None:
                 response.close()
@@ -142,10 +165,7 @@ class HttpHost:
             if response is not None:
                 response.close()
             raise
-        try:
-            yield response
-        finally:
-            response.release()
+        return response
 
     def _encoded(self, body: JsonObject, model: str) -> bytes:
         try:
@@ -160,12 +180,14 @@ class HttpHost:
                 model=model,
             ) from error
 
+    def _pool_here(self) -> Pool | None:
+        """The connections of the running event loop, where there are any yet."""
+        held = self._sessions.get(asyncio.get_running_loop())
+        return held.pool if held is not None and not held.pool.closed else None
+
     async def _opened(self) -> Pool:
-        """The connections of the running event loop; those of loops that have ended are dropped."""
+        """New ones; those of loops that have ended are dropped."""
         loop = asyncio.get_running_loop()
-        held = self._sessions.get(loop)
-        if held is not None and not held.pool.closed:
-            return held.pool
         for ended in [other for other in tuple(self._sessions) if other.is_closed()]:
             dropped = self._sessions.pop(ended, None)
             if dropped is not None:
@@ -260,6 +282,57 @@ class HttpHost:
     def _with_place(self, error: ProviderError, status: int, model: str) -> ProviderError:
         error.host, error.model, error.status = self.name, model, status
         return error
+
+
+class Passed:
+    """The reply to a request that was passed on."""
+
+    def __init__(self, host: HttpHost, response: Response) -> None:
+        self._host = host
+        self._response = response
+        self.status = response.status
+        self.content_type = response.headers.get("content-type", "application/json")
+
+    async def next(self) -> bytes:
+        """The next piece; empty at the end. Raises a ProviderError."""
+        idle_s = self._host.timeouts.idle_s
+        try:
+            return await self._response.readany(idle_s)
+        except (TimeoutError, HttpError, OSError) as error:
+            raise self._host.foreign(error, idle_s, "") from error
+
+
+class _LinesExchange:
+    """A reply as lines, for the time of a block."""
+
+    __slots__ = ("_body", "_host", "_keep", "_model", "_path", "_response", "_timeouts")
+
+    def __init__(
+        self, host: HttpHost, path: str, body: JsonObject, model: str, timeouts: Timeouts, *, keep: bool
+    ) -> None:
+        self._host = host
+        self._path = path
+        self._body = body
+        self._model = model
+        self._timeouts = timeouts
+        self._keep = keep
+        self._response: Response | None = None
+
+    async def __aenter__(self) -> AsyncIterator[bytes]:
+        timeouts = self._timeouts
+        begins_by_s = asyncio.get_running_loop().time() + timeouts.first_byte_s
+        self._response = response = await self._host.replied(
+            "POST", self._path, self._body, timeouts.first_byte_s, self._model
+        )
+        return _Lines(self._host, response, self._model, timeouts, begins_by_s)
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._response is None:
+            return
+        if self._keep:
+            self._response.release()
+        else:
+            self._response.close()
 
 
 class _Lines:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import msgspec
@@ -16,7 +17,7 @@ from llm_router.names import canonical
 from llm_router.providers import as_sent
 from llm_router.providers import ollama_wire as wire
 from llm_router.providers.base import ChatCall, EmbedCall, Timeouts
-from llm_router.providers.http import HttpHost, drain
+from llm_router.providers.http import HttpHost, Passed, drain
 from llm_router.providers.meaning import broken_off, provider_error, refuse_cloud, silent
 from llm_router.providers.reasoning import ReasoningSplitter
 from llm_router.request import ApiKind, Json, JsonObject
@@ -247,6 +248,37 @@ class OllamaProvider:
                 model=call.model,
             )
         return Embeddings(vectors, call.model, prompt_tokens)
+
+    async def preload(self, model: str, *, num_ctx: int | None, keep_alive: Json) -> None:
+        """Loads the model with this context size, or unloads it where ``keep_alive`` is 0."""
+        refuse_cloud(model, self.name, allowed=self.allow_cloud)
+        body: JsonObject = {"model": model, "stream": False}
+        if num_ctx:
+            body["options"] = {"num_ctx": num_ctx}
+        if keep_alive is not None:
+            body["keep_alive"] = keep_alive
+        details = self._details.get(canonical(model))
+        capabilities = details[1].capabilities if details is not None else None
+        embeds = capabilities is not None and "completion" not in capabilities
+        path = "/api/embed" if embeds else "/api/generate"
+        if embeds:
+            body["input"] = []
+        await self._http.post(path, body, model=model, limit_s=self._timeouts.first_byte_s)
+
+    async def ask(self, method: str, path: str, body: JsonObject | None = None) -> Json:
+        """One of the server's own short questions, such as ``GET /api/tags``. Raises a ProviderError."""
+        if method == "GET":
+            return await self._http.get(path)
+        return await self._http.post(path, body or {})
+
+    def passed_on(
+        self, method: str, path: str, body: AsyncIterator[bytes] | bytes | None, headers: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[Passed]:
+        """A request that is the server's own affair (pull, create, blobs): its reply as it comes.
+
+        Raises a ProviderError where none comes.
+        """
+        return self._http.passed_on(method, path, body, headers)
 
     async def pull(self, model: str) -> AsyncGenerator[PullProgress, None]:
         """Downloads a model onto the server. Raises a ProviderError where the server reports one."""

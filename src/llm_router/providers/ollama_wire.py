@@ -133,6 +133,8 @@ def _message(message: Message) -> JsonObject:
         body["tool_calls"] = [
             {"function": {"name": call.name, "arguments": call.arguments}} for call in message.tool_calls
         ]
+    if message.thinking:
+        body["thinking"] = message.thinking
     if message.tool_name:
         body["tool_name"] = message.tool_name
     if message.tool_call_id:

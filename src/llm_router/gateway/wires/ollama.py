@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import msgspec
 
 from llm_router.answer import Answer, Delta, EmbeddingAnswer, Usage
-from llm_router.bodies import request_from_json
+from llm_router.bodies import KNOWN_FIELDS, request_from_json
 from llm_router.errors import InvalidRequest, LLMRouterError
 from llm_router.gateway.splice import with_member
 from llm_router.gateway.wires.base import Asked, Endpoint, Preload, Told
@@ -78,7 +77,6 @@ def _parse(path: str, data: bytes) -> Asked | Preload:
         )
     try:
         head = _head_decoder.decode(data)
-        fields = _fields_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         request_from_json(data)  # says what is wrong, and where
         raise InvalidRequest(
@@ -87,9 +85,10 @@ def _parse(path: str, data: bytes) -> Asked | Preload:
             hint="send it as Ollama's API takes it",
         ) from None
     if _only_loads(path, head):
-        return Preload(head.model or "", fields)
+        return Preload(head.model or "", _fields_decoder.decode(data))
     stream = head.stream is not False
-    request = replace(request_from_json(data), body=SentBody(path, fields, stream))
+    sent = SentBody(path, data, stream=stream, known=KNOWN_FIELDS)
+    request = request_from_json(data, sent=sent)
     return Asked(request, stream, _Renderer(generates=path == GENERATE))
 
 

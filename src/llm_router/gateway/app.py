@@ -1,0 +1,328 @@
+"""The gateway, and the page to read first: from one HTTP request to one reply.
+
+    exchange ─▶ guard, key ─▶ wire.parse ─▶ Router.decide ─▶ Router.stream ─▶ wire.render ─▶ exchange
+                                                 │                              │
+                                                 └────────── record ◀───────────┘
+
+Paths that answer tasks are ``Endpoint``s of a wire; all others (lists of models, health, metrics, models to
+pull) are plain functions in ``pages`` and ``manage``. A refusal has the shape that clients of its path read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+from llm_router.answer import Answer, Attempt, EmbeddingAnswer
+from llm_router.decision import Decision
+from llm_router.errors import AllAttemptsFailed, LLMRouterError
+from llm_router.gateway import told
+from llm_router.gateway.coding import decoded
+from llm_router.gateway.guard import Guard
+from llm_router.gateway.keys import Caller, Keys
+from llm_router.gateway.observers import Observer, Served
+from llm_router.gateway.pump import Outcome, Stream, whole
+from llm_router.gateway.refusals import NotHere, Overloaded, Refused, TooLarge, WrongMethod
+from llm_router.gateway.wires import endpoints
+from llm_router.gateway.wires.base import Asked, Endpoint, Preload, Told
+from llm_router.gateway.wires.openai_errors import error_body
+from llm_router.http1.server import BodyTooLarge, Exchange
+from llm_router.request import ApiKind
+from llm_router.router import Router
+from llm_router.serve_settings import ServeSettings
+
+Page = Callable[["Visit"], Awaitable[None]]
+"""A path that is no wire's endpoint; it replies itself, or raises an error."""
+
+_JSON = ("content-type", "application/json")
+_RETRY_AFTER_S = 5
+"""Told with a refusal that passes by itself, where nothing better is known."""
+
+
+class Visit:
+    """One exchange on its way through the gateway: who calls, and what is known of it so far."""
+
+    __slots__ = ("begun_s", "caller", "cors", "created_s", "exchange", "gateway", "request_id", "router")
+
+    def __init__(self, gateway: Gateway, router: Router, exchange: Exchange) -> None:
+        self.gateway = gateway
+        self.router = router
+        self.exchange = exchange
+        self.begun_s = time.perf_counter()
+        self.created_s = time.time()
+        self.request_id = _request_id(exchange.headers.get("x-request-id"))
+        self.caller = Caller()
+        self.cors: tuple[tuple[str, str], ...] = ()
+
+    async def body(self) -> bytes:
+        """The body, unpacked. Raises Refused for one that is too large."""
+        settings = self.gateway.settings
+        limit = int(settings.max_body_mb * 1e6)
+        try:
+            data = await self.exchange.body(limit_bytes=limit)
+        except BodyTooLarge:
+            raise TooLarge(
+                "the body is too large",
+                why=f"the limit is {settings.max_body_mb:g} MB",
+                hint="send less at once, or raise serve.max_body_mb",
+            ) from None
+        coding = self.exchange.headers.get("content-encoding")
+        return data if coding is None else decoded(data, coding, limit)
+
+    def reply(
+        self, status: int, body: bytes, *headers: tuple[str, str], kind: str = "application/json"
+    ) -> None:
+        """A whole reply, with the headers that every reply has."""
+        self.exchange.reply(
+            status, (("content-type", kind), ("x-request-id", self.request_id), *headers, *self.cors), body
+        )
+
+
+class Gateway:
+    """What ``http1.Server`` calls for every request. ``router`` may be exchanged while it runs."""
+
+    def __init__(
+        self,
+        router: Router,
+        settings: ServeSettings,
+        *,
+        pages: Mapping[str, Mapping[str, Page]],
+        keys: Keys,
+        observer: Observer,
+    ) -> None:
+        self.settings = settings
+        self.manages = settings.manage_models
+        self.keys = keys
+        self.observer = observer
+        self.running = 0
+        self.ending = False
+        self._guard = Guard(settings)
+        self._router = router
+        self._users: dict[Router, int] = {}
+        self._endpoints: Mapping[str, Endpoint] = {endpoint.path: endpoint for endpoint in endpoints()}
+        self._pages = pages
+
+    @property
+    def router(self) -> Router:
+        return self._router
+
+    async def exchange_router(self, router: Router) -> None:
+        """From now on requests go to ``router``; the one before is closed when its last request has ended."""
+        before, self._router = self._router, router
+        if not self._users.get(before):
+            await before.close()
+
+    async def handle(self, exchange: Exchange) -> None:
+        router = self._router
+        visit = Visit(self, router, exchange)
+        endpoint = self._endpoints.get(exchange.path)
+        self._users[router] = self._users.get(router, 0) + 1
+        try:
+            await self._visit(visit, endpoint)
+        except LLMRouterError as error:
+            self._refuse(visit, endpoint, error)
+        finally:
+            await self._leave(router)
+
+    async def _leave(self, router: Router) -> None:
+        self._users[router] -= 1
+        if not self._users[router]:
+            del self._users[router]
+            if router is not self._router:
+                await router.close()
+
+    async def _visit(self, visit: Visit, endpoint: Endpoint | None) -> None:
+        exchange = visit.exchange
+        visit.cors = self._guard.admit(exchange)
+        if exchange.method == "OPTIONS":
+            self._guard.preflight(visit.exchange, visit.cors)
+            return
+        if endpoint is None:
+            await self._page(visit)
+            return
+        if exchange.method != "POST":
+            raise WrongMethod(exchange.method, exchange.path, ("POST",))
+        visit.caller = self.keys.caller(exchange.headers)
+        with visit.caller.one_more(), self._one_more():
+            await self._task(visit, endpoint)
+
+    async def _page(self, visit: Visit) -> None:
+        methods, rest = self._pages.get(visit.exchange.path), ""
+        if methods is None:
+            path, _, rest = visit.exchange.path.rpartition("/")
+            methods = self._pages.get(f"{path}/")
+        if methods is None or (not rest and visit.exchange.path.endswith("/") and visit.exchange.path != "/"):
+            raise NotHere(
+                f"there is nothing at {visit.exchange.path[:80]}",
+                hint="see the paths at /openapi.json",
+            )
+        method = "GET" if visit.exchange.method == "HEAD" and "HEAD" not in methods else visit.exchange.method
+        page = methods.get(method)
+        if page is None:
+            raise WrongMethod(visit.exchange.method, visit.exchange.path, tuple(methods))
+        await page(visit)
+
+    def _one_more(self) -> _Running:
+        if self.running >= self.settings.max_requests:
+            raise Overloaded(
+                "too many requests at once",
+                why=f"{self.running} are being answered (serve.max_requests)",
+                hint="come back in a moment",
+                retry_after_s=1,
+            )
+        return _Running(self)
+
+    async def _task(self, visit: Visit, endpoint: Endpoint) -> None:
+        asked = endpoint.parse(await visit.body())
+        if isinstance(asked, Preload):
+            await self._page_preload(visit, endpoint, asked)
+            return
+        served = Served(visit, endpoint, asked)
+        try:
+            await self._answer(visit, endpoint, asked, served)
+        except asyncio.CancelledError:
+            served.gone = True
+            raise
+        except LLMRouterError as error:
+            served.error = error
+            raise
+        finally:
+            self.observer.served(served)
+
+    async def _page_preload(self, visit: Visit, endpoint: Endpoint, asked: Preload) -> None:
+        from llm_router.gateway.preload import preload
+
+        await preload(visit, endpoint.path, asked)
+
+    async def _answer(self, visit: Visit, endpoint: Endpoint, asked: Asked, served: Served) -> None:
+        request = asked.request
+        visit.caller.may_ask(request)
+        decision = served.decision = await visit.router.decide(request)
+        decision = visit.caller.allowed(decision)
+        if self._without_fallback(visit):
+            decision = replace(decision, chain=decision.chain[:1])
+        served.decision = decision
+        if request.kind is ApiKind.EMBEDDING:
+            await self._vectors(visit, asked, decision, served)
+        elif asked.stream:
+            await self._stream(visit, asked, decision, served)
+        else:
+            await self._whole(visit, asked, decision, served)
+
+    def _without_fallback(self, visit: Visit) -> bool:
+        return (visit.exchange.headers.get("x-router-fallback") or self.settings.fallback) == "never"
+
+    async def _stream(self, visit: Visit, asked: Asked, decision: Decision, served: Served) -> None:
+        def headers(model: str, outcome: Outcome) -> list[tuple[str, str]]:
+            return self._headers(visit, decision, model, outcome.attempts, asked.renderer.stream_type)
+
+        def tell(model: str, outcome: Outcome) -> Told:
+            return self._told(visit, decision, model, outcome)
+
+        stream = Stream(
+            visit.exchange,
+            asked.renderer,
+            told=tell,
+            headers=headers,
+            heartbeat_s=self.settings.heartbeat_s,
+        )
+        await stream.send(visit.router, asked.request, decision, served.outcome)
+
+    async def _whole(self, visit: Visit, asked: Asked, decision: Decision, served: Served) -> None:
+        outcome = served.outcome
+        await whole(visit.router, asked.request, decision, outcome)
+        answer = outcome.answer
+        if answer is None:
+            raise AssertionError("a stream that does not fail gives an answer")
+        body = asked.renderer.whole(answer, self._told(visit, decision, answer.model, outcome))
+        headers = self._headers(visit, decision, answer.model, outcome.attempts, "application/json")
+        visit.exchange.reply(200, headers, body)
+
+    async def _vectors(self, visit: Visit, asked: Asked, decision: Decision, served: Served) -> None:
+        answer = await visit.router.embed(asked.request, decision=decision)
+        served.vectors = answer
+        outcome = served.outcome
+        outcome.attempts += [attempt for attempt in answer.attempts if attempt.error is not None]
+        body = asked.renderer.vectors(answer, self._told(visit, decision, answer.model, outcome))
+        headers = self._headers(visit, decision, answer.model, outcome.attempts, "application/json")
+        visit.exchange.reply(200, headers, body)
+
+    def _headers(
+        self, visit: Visit, decision: Decision, model: str, failed: list[Attempt], kind: str
+    ) -> list[tuple[str, str]]:
+        lines = told.headers(decision, model, failed)
+        lines += (("content-type", kind), ("x-request-id", visit.request_id), *visit.cors)
+        return lines
+
+    def _told(self, visit: Visit, decision: Decision, model: str, outcome: Outcome) -> Told:
+        answer = outcome.answer
+        host = answer.host if answer is not None else _host_of(decision, model)
+        reason = told.router_object(decision, model, host, outcome.attempts, answer)
+        return Told(model, reason, visit.created_s, decision.decision_id[:24])
+
+    def _refuse(self, visit: Visit, endpoint: Endpoint | None, error: LLMRouterError) -> None:
+        """One honest error, in the shape that clients of this path read."""
+        exchange = visit.exchange
+        if exchange.started:
+            if not exchange.ended:
+                exchange.abort()
+            return
+        status = _status_of(error)
+        shape = endpoint.error if endpoint is not None else _shape_of(exchange.path)
+        lines = [_JSON, ("x-request-id", visit.request_id), *visit.cors]
+        if isinstance(error, WrongMethod):
+            lines.append(("allow", ", ".join(error.allowed)))
+        if status in (429, 503):
+            after = error.retry_after_s if isinstance(error, Refused) else None
+            lines.append(("retry-after", str(after or _RETRY_AFTER_S)))
+        if status == 401:
+            lines.append(("www-authenticate", "Bearer"))
+        self.observer.refused(visit, error, status)
+        exchange.reply(status, lines, shape(error, status, visit.request_id))
+
+
+class _Running:
+    """Counts a request while it is being answered."""
+
+    __slots__ = ("_gateway",)
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def __enter__(self) -> None:
+        self._gateway.running += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._gateway.running -= 1
+
+
+def _status_of(error: LLMRouterError) -> int:
+    """Of a chain that failed, the status of its last failure where all failed alike."""
+    if isinstance(error, AllAttemptsFailed):
+        found = {attempt.error.http_status for attempt in error.attempts if attempt.error is not None}
+        if len(found) == 1:
+            return found.pop()
+    return error.http_status
+
+
+def _shape_of(path: str) -> Callable[[LLMRouterError, int, str], bytes]:
+    from llm_router.gateway.wires import ollama
+
+    return ollama.error if path.startswith("/api/") else error_body
+
+
+def _host_of(decision: Decision, model: str) -> str:
+    return next((candidate.host for candidate in decision.chain if candidate.model == model), "")
+
+
+def _request_id(given: str | None) -> str:
+    """The caller's own id where it is harmless, else a new one."""
+    if given and len(given) <= 128 and given.isascii() and given.isprintable():
+        return given
+    return os.urandom(12).hex()
+
+
+__all__ = ["Answer", "EmbeddingAnswer", "Gateway", "Page", "Visit"]

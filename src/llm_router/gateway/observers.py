@@ -1,0 +1,80 @@
+"""What watches the gateway: records, metrics, traces and the log hear of every request in the same words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from llm_router.answer import Attempt, EmbeddingAnswer
+from llm_router.decision import Decision
+from llm_router.errors import LLMRouterError
+from llm_router.gateway.pump import Outcome
+from llm_router.gateway.wires.base import Asked, Endpoint
+
+if TYPE_CHECKING:
+    from llm_router.gateway.app import Visit
+
+
+class Served:
+    """One task and what became of it."""
+
+    __slots__ = ("asked", "decision", "ended_s", "endpoint", "error", "gone", "outcome", "vectors", "visit")
+
+    def __init__(self, visit: Visit, endpoint: Endpoint, asked: Asked) -> None:
+        self.visit = visit
+        self.endpoint = endpoint
+        self.asked = asked
+        self.decision: Decision | None = None
+        self.outcome = Outcome()
+        self.vectors: EmbeddingAnswer | None = None
+        self.error: LLMRouterError | None = None
+        self.gone = False
+        self.ended_s = 0.0
+
+    @property
+    def failure(self) -> LLMRouterError | None:
+        """What the caller was told instead of an answer, before the first byte or in mid-stream."""
+        return self.error or self.outcome.error
+
+    @property
+    def elapsed_s(self) -> float:
+        return (self.ended_s or time.perf_counter()) - self.visit.begun_s
+
+    @property
+    def attempts(self) -> Sequence[Attempt]:
+        """Every model that was tried, as far as it is known."""
+        if self.outcome.answer is not None:
+            return self.outcome.answer.attempts
+        if self.vectors is not None:
+            return self.vectors.attempts
+        told = getattr(self.failure, "attempts", None)
+        return told if told is not None else self.outcome.attempts
+
+
+class Observer(Protocol):
+    """Must never raise, and never wait."""
+
+    def served(self, served: Served) -> None:
+        """A task has ended: answered, failed, or its caller gone."""
+        ...
+
+    def refused(self, visit: Visit, error: LLMRouterError, status: int) -> None:
+        """A request was answered with an error."""
+        ...
+
+
+class Observers:
+    """Several as one."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def served(self, served: Served) -> None:
+        served.ended_s = time.perf_counter()
+        for observer in self._observers:
+            observer.served(served)
+
+    def refused(self, visit: Visit, error: LLMRouterError, status: int) -> None:
+        for observer in self._observers:
+            observer.refused(visit, error, status)

@@ -1,0 +1,188 @@
+"""Everything that is no task: lists of models, health, decisions, metrics, and models to manage."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from llm_router.bodies import request_from_json
+from llm_router.errors import InvalidRequest, LLMRouterError, NoModelAvailable
+from llm_router.gateway import listing
+from llm_router.gateway.app import Page, Visit
+from llm_router.gateway.refusals import NotHere
+from llm_router.names import is_auto
+from llm_router.providers.ollama import OllamaProvider
+from llm_router.request import JsonObject
+
+_encoder = msgspec.json.Encoder()
+Pages = dict[str, Mapping[str, Page]]
+
+
+def pages(*, manages: bool) -> Pages:
+    """Paths and what each does; a path that ends in ``/`` takes a name after it."""
+    found: Pages = {
+        "/": {"GET": _root},
+        "/health": {"GET": _health},
+        "/ready": {"GET": _ready},
+        "/api/version": {"GET": _version},
+        "/api/tags": {"GET": _tags},
+        "/api/ps": {"GET": _ps},
+        "/api/show": {"POST": _show},
+        "/v1/models": {"GET": _models},
+        "/v1/models/": {"GET": _model},
+        "/router/route": {"POST": _route},
+        "/openapi.json": {"GET": _openapi},
+    }
+    if manages:
+        for path in ("/api/pull", "/api/push", "/api/create", "/api/copy"):
+            found[path] = {"POST": _pass_on}
+        found["/api/delete"] = {"DELETE": _pass_on}
+        found["/api/blobs/"] = {"POST": _pass_on_blob, "HEAD": _pass_on_blob}
+    return found
+
+
+async def _root(visit: Visit) -> None:
+    """What Ollama says: programs look for it."""
+    visit.reply(200, b"Ollama is running", kind="text/plain; charset=utf-8")
+
+
+async def _health(visit: Visit) -> None:
+    visit.reply(200, b'{"status":"ok"}')
+
+
+async def _ready(visit: Visit) -> None:
+    """Whether a task could be answered now, and by which hosts."""
+    hosts = await visit.router.hosts()
+    told: list[JsonObject] = [
+        {"name": h.name, "reachable": h.reachable, "models": len(h.installed), "problem": h.problem or None}
+        for h in hosts
+    ]
+    ready = any(host.reachable and host.installed for host in hosts) and not visit.gateway.ending
+    body: dict[str, Any] = {"status": "ready" if ready else "not ready", "hosts": told}
+    visit.reply(200 if ready else 503, _encoder.encode(body))
+
+
+async def _version(visit: Visit) -> None:
+    visit.reply(200, _encoder.encode({"version": await listing.version(visit.router)}))
+
+
+async def _tags(visit: Visit) -> None:
+    visit.gateway.keys.caller(visit.exchange.headers)
+    visit.reply(200, _encoder.encode(await listing.tags(visit.router)))
+
+
+async def _ps(visit: Visit) -> None:
+    visit.gateway.keys.caller(visit.exchange.headers)
+    visit.reply(200, _encoder.encode(await listing.resident(visit.router)))
+
+
+async def _show(visit: Visit) -> None:
+    visit.gateway.keys.caller(visit.exchange.headers)
+    body = _json_of(await visit.body())
+    name = body.get("model") or body.get("name")
+    if not isinstance(name, str):
+        raise InvalidRequest("no model is named", why="the body has no model", hint='send {"model": "auto"}')
+    visit.reply(200, _encoder.encode(await listing.show(visit.router, name, body)))
+
+
+async def _models(visit: Visit) -> None:
+    visit.gateway.keys.caller(visit.exchange.headers)
+    models = await listing.openai_models(visit.router)
+    if "anthropic-version" in visit.exchange.headers:
+        visit.reply(200, _encoder.encode(listing.anthropic_models(models)))
+        return
+    visit.reply(200, _encoder.encode({"object": "list", "data": models}))
+
+
+async def _model(visit: Visit) -> None:
+    visit.gateway.keys.caller(visit.exchange.headers)
+    name = unquote(visit.exchange.path.removeprefix("/v1/models/"))
+    visit.reply(200, _encoder.encode(await listing.openai_model(visit.router, name)))
+
+
+async def _route(visit: Visit) -> None:
+    """The decision for a body of any wire, without running it."""
+    caller = visit.gateway.keys.caller(visit.exchange.headers)
+    data = await visit.body()
+    request = request_from_json(data)
+    caller.may_ask(request)
+    decision = caller.allowed(await visit.router.decide(request))
+    visit.reply(200, _encoder.encode(decision.as_json()))
+
+
+async def _openapi(visit: Visit) -> None:
+    from llm_router.gateway.openapi import document
+
+    visit.reply(200, document(visit.gateway.manages))
+
+
+def query_of(visit: Visit) -> dict[str, str]:
+    return dict(parse_qsl(visit.exchange.query, keep_blank_values=True, max_num_fields=50))
+
+
+def _json_of(data: bytes) -> JsonObject:
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(
+            "the body is not a JSON object", why=str(error), hint="send one JSON object, in UTF-8"
+        ) from None
+
+
+async def _pass_on(visit: Visit) -> None:
+    """A request about models, for the first Ollama that answers."""
+    caller = visit.gateway.keys.admin(visit.exchange.headers)
+    data = await visit.body()
+    named = _json_of(data)
+    for field in ("model", "name", "source", "destination"):
+        value = named.get(field)
+        if isinstance(value, str) and value and is_auto(value):
+            raise InvalidRequest(
+                f"{value} is no model that can be changed",
+                why="it is the router's own name for: you choose",
+                hint="name one of the models at /api/tags",
+            )
+    del caller
+    await _pass(visit, data)
+
+
+async def _pass_on_blob(visit: Visit) -> None:
+    visit.gateway.keys.admin(visit.exchange.headers)
+    await _pass(visit, visit.exchange.pieces() if visit.exchange.method == "POST" else None)
+
+
+async def _pass(visit: Visit, body: bytes | AsyncIterator[bytes] | None) -> None:
+    exchange = visit.exchange
+    provider = await _first_ollama(visit)
+    headers = {"content-type": exchange.headers.get("content-type", "application/json")}
+    async with provider.passed_on(exchange.method, exchange.path, body, headers) as passed:
+        exchange.start(
+            passed.status,
+            (("content-type", passed.content_type), ("x-request-id", visit.request_id), *visit.cors),
+        )
+        try:
+            while piece := await passed.next():
+                exchange.write(piece)
+                await exchange.drain()
+        except LLMRouterError as error:
+            exchange.end(_encoder.encode({"error": str(error)}) + b"\n")
+        else:
+            exchange.end()
+
+
+async def _first_ollama(visit: Visit) -> OllamaProvider:
+    hosts = await visit.router.hosts()
+    for provider, host in zip(visit.router.providers, hosts, strict=True):
+        if isinstance(provider, OllamaProvider) and host.reachable:
+            return provider
+    found = [host for host in hosts if host.kind == "ollama"]
+    if not found:
+        raise NotHere("no Ollama is behind this gateway", hint="models are managed on Ollama hosts only")
+    raise NoModelAvailable(
+        "no Ollama host answers",
+        why="; ".join(f"{host.name}: {host.problem}" for host in found),
+        hint=found[0].way_out,
+    )

@@ -1,0 +1,26 @@
+"""Bodies of Ollama's API without a task: load a model, or unload it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llm_router.errors import UnknownModel
+from llm_router.gateway.wires.base import Preload
+from llm_router.gateway.wires.ollama import preloaded
+from llm_router.names import is_auto
+
+if TYPE_CHECKING:
+    from llm_router.gateway.app import Visit
+
+_OFF = (0, "0", "0s", "0m", "0h")
+
+
+async def preload(visit: Visit, path: str, asked: Preload) -> None:
+    """Replies as Ollama does. A virtual name has nothing to load: which model it is, the task will tell."""
+    unload = asked.fields.get("keep_alive") in _OFF
+    if not is_auto(asked.model):
+        await visit.router.preload(asked.model, keep_alive=asked.fields.get("keep_alive"))
+    elif not asked.model:
+        raise UnknownModel.named("", ())
+    done_reason = "unload" if unload else "load"
+    visit.reply(200, preloaded(path, asked.model, done_reason))
