@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress, repeat
 
 import numpy as np
 
@@ -42,9 +43,10 @@ class Reading:
 
     __slots__ = (
         "__dict__",
+        "_all_keys",
         "_groups",
         "_ids",
-        "_keys",
+        "_known",
         "_norm",
         "_rows",
         "_strange",
@@ -57,37 +59,21 @@ class Reading:
         sampled = features.sample(text)
         parts = corrected(features.split(sampled), ids, slips)
         words, middle = features.counts(parts)
-        place_of = ids.get
-        keys: list[str] = []
-        places: list[int] = []
-        times: list[float] = []
-        strange: list[str] = []
-        for word, count in words.items():
-            place = place_of(word)
-            if place is None:
-                strange.append(word)
-                continue
-            keys.append(word)
-            places.append(place)
-            times.append(times_of(count))
-        for word, count in middle.items():
-            place = place_of(word)
-            if place is not None:
-                keys.append(word)
-                places.append(place)
-                times.append(MIDDLE * times_of(count))
-        for key in features.places(parts):
-            place = place_of(key)
-            if place is not None:
-                keys.append(key)
-                places.append(place)
-                times.append(1.0)
-        self._keys = keys
+        spots = features.places(parts)
+        keys = [*words, *middle, *spots]
+        counted = [_TF[count] if count < _MOST else _TF[-1] for count in words.values()]
+        counted += [MIDDLE * times_of(count) for count in middle.values()]
+        counted += [1.0] * len(spots)
+        found = np.array(list(map(ids.get, keys, repeat(-1))), dtype=np.intp)
+        known = found >= 0
+        strange = list(compress(words, (~known[: len(words)]).tolist()))
+        self._all_keys = keys
+        self._known = known
         self._strange = strange
         self._groups = [group for word in strange for group in features.letter_groups(word)]
         self._weights = weights
-        self._ids = np.array(places, dtype=np.intp)
-        self._times = np.array(times, dtype=np.float32)
+        self._ids = found[known]
+        self._times = np.array(counted, dtype=np.float32)[known]
         self.shape = shape(sampled)
         mass = weights.strange_mass * len(strange)
         mass += float((self._times * self._times) @ weights.mass[self._ids])
@@ -103,6 +89,10 @@ class Reading:
     def keys(self) -> tuple[str, ...]:
         """The keys of the vocabulary that the text has."""
         return tuple(self._keys)
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        return list(compress(self._all_keys, self._known.tolist()))
 
     @cached_property
     def scores(self) -> Floats:

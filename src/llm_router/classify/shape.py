@@ -72,6 +72,11 @@ TELLING = frozenset(name for name, _, _ in _FLAGS) | {f"at least {n} numbered pa
 _LINES_AT = len(_LENGTHS)
 _SHARES_AT = NAMES.index(_SHARES[0])
 _FLAGS_AT = _SHARES_AT + len(_SHARES)
+_FLAG_TESTS = tuple(
+    (place, frozenset(needle[0] for needle in needles), needles, pattern)
+    for place, (_, needles, pattern) in enumerate(_FLAGS, start=_FLAGS_AT)
+)
+"""With the first characters of the needles: most texts have none of them."""
 _OF_LENGTH = np.zeros((len(_LENGTHS) + 1, len(NAMES)), dtype=np.float32)
 """What a text of one line has by its length alone, and the constant."""
 for _steps in range(len(_LENGTHS) + 1):
@@ -89,7 +94,10 @@ def shape(text: str) -> NDArray[np.float32]:
     both_ends = text if size <= _FLAG_CHARS else text[: _FLAG_CHARS - 500] + "\n" + text[-500:]
     if both_ends:
         values[_SHARES_AT:_FLAGS_AT] = _shares(both_ends)
-    for place, (_, needles, pattern) in enumerate(_FLAGS, start=_FLAGS_AT):
+    characters = set(both_ends)
+    for place, firsts, needles, pattern in _FLAG_TESTS:
+        if characters.isdisjoint(firsts):
+            continue
         if any(map(both_ends.__contains__, needles)) and (pattern is None or pattern.search(both_ends)):
             values[place] = 1.0
     return values

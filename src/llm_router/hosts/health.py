@@ -40,15 +40,20 @@ class Health:
         self._circuits: dict[tuple[str, str], _Circuit] = {}
         self._stuck: dict[str, _Stuck] = {}
         self._unusable: dict[tuple[str, str, str], str] = {}
+        self.changes = 0
+        """Grows with everything that is learned."""
 
     def succeeded(self, host: str, model: str, *, loaded: bool = False) -> None:
         """An answer came. With ``loaded`` the model was not resident before, so the host's loader works."""
-        self._circuits.pop((host, canonical(model)), None)
-        if loaded:
-            self._stuck.pop(host, None)
+        known = self._circuits.pop((host, canonical(model)), None)
+        if loaded and self._stuck.pop(host, None) is not None:
+            self.changes += 1
+        if known is not None:
+            self.changes += 1
 
     def failed(self, host: str, model: str, error: ProviderError, *, version: str = "") -> None:
         """Remembers a failure. A model that this version of a host cannot load is remembered for good."""
+        self.changes += 1
         if isinstance(error, ModelUnusable):
             self._unusable[(host, version, canonical(model))] = error.why or error.what
             return

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llm_router.hosts.health import Health
 from llm_router.hosts.snapshot import HostSnapshot, unreachable
@@ -15,6 +15,9 @@ from llm_router.providers.base import Provider
 _Look = tuple[asyncio.AbstractEventLoop, str]
 """Looks in progress are shared within an event loop: one loop cannot wait for another's task."""
 
+
+_SURELY_S = 0.05
+"""So long what was told is told again without a look at the ages: many requests come within a moment."""
 
 _Lessons = tuple[Mapping[str, str], Mapping[str, str]]
 """Models of a host that it cannot load, and models that rest there, each with why."""
@@ -27,6 +30,7 @@ class _Told:
     seen: tuple[HostSnapshot, ...]
     learned: tuple[_Lessons, ...]
     hosts: tuple[HostSnapshot, ...]
+    changes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class HostWatch:
         self._kept: dict[str, _Kept] = {}
         self._looking: dict[_Look, asyncio.Task[HostSnapshot]] = {}
         self._told: _Told | None = None
+        self._told_until_s = 0.0
 
     def provider(self, host: str) -> Provider:
         return next(provider for provider in self._providers if provider.name == host)
@@ -72,20 +77,28 @@ class HostWatch:
     def forget(self, host: str) -> None:
         """The next request looks again: something just happened there."""
         self._kept.pop(host, None)
+        self._told_until_s = 0.0
 
     async def snapshots(self) -> tuple[HostSnapshot, ...]:
         """All hosts, in the order of the configuration, with what was learned from failures.
 
         The very same tuple as before as long as nothing changed, so that what follows from it can be kept.
         """
+        told = self._told
+        if told is not None and self._clock_s() < self._told_until_s and self._health.changes == told.changes:
+            return told.hosts
         seen = self._fresh()
         if seen is None:
             seen = tuple(await asyncio.gather(*(self._snapshot(p) for p in self._providers)))
         learned = tuple((self._health.unusable(s.name, s.version), self._health.unhealthy(s)) for s in seen)
-        told = self._told
+        changes = self._health.changes
         if told is None or learned != told.learned or not _same_objects(seen, told.seen):
             hosts = tuple(s.with_health(*lessons) for s, lessons in zip(seen, learned, strict=True))
-            told = self._told = _Told(seen, learned, hosts)
+            told = _Told(seen, learned, hosts, changes)
+        elif told.changes != changes:
+            told = replace(told, changes=changes)
+        self._told = told
+        self._told_until_s = self._clock_s() + min(_SURELY_S, self._max_age_s)
         return told.hosts
 
     def _fresh(self) -> tuple[HostSnapshot, ...] | None:

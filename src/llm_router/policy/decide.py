@@ -79,20 +79,20 @@ def decide(request: RouteRequest, classification: Classification, world: World) 
     choices = _choices(request, classification.category, world)
     selected = choices[0].model if request.model else fleet.choice_for(classification.category)
     field = _field(classification.category, choices, demand, world)
-    chain = ranked((_candidate(place, demand) for place in field.places), selected, world.settings)
+    chain, savings = field.ranking(selected, demand, world)
     facts = world.standing(selected).model
     rejected = field.rejected
     return Decision(
         classification=classification,
         selected_model=selected,
-        chain=tuple(chain),
+        chain=chain,
         rejected=rejected,
         reasons=reasons.reasons(request, classification, selected, chain, rejected, considered=len(choices)),
         model_params=facts.params,
         model_size_gb=facts.size_gb,
         request_tokens=demand.tokens("large"),
         planned=field.planned,
-        savings=_savings(selected, chain, demand, world),
+        savings=savings,
         warnings=reasons.warnings(request, classification, chain),
     )
 
@@ -159,6 +159,9 @@ class _Place:
     stand_in: bool = False
 
 
+_Ranking = tuple[tuple[Candidate, ...], Savings | None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Field:
     """What the gates say of every model that comes into question.
@@ -171,15 +174,31 @@ class _Field:
     rejected: tuple[Rejection, ...]
     planned: tuple[str, ...]
     room_tokens: Mapping[TokenizerFamily, int]
+    _rankings: dict[tuple[int, int], _Ranking] = dataclasses.field(default_factory=dict, compare=False)
 
     def holds_for(self, demand: Demand) -> bool:
         return all(demand.most_tokens(family) <= room for family, room in self.room_tokens.items())
+
+    def ranking(self, selected: str, demand: Demand, world: World) -> _Ranking:
+        """The chain and what it saves. They depend on the request by its length alone, so that requests of
+        the same length share them."""
+        length = demand.tokens("large"), demand.tokens("small")
+        known = self._rankings.get(length)
+        if known is None:
+            found = (_candidate(place, demand) for place in self.places)
+            chain = tuple(ranked(found, selected, world.settings))
+            known = chain, _savings(selected, chain, demand, world)
+            if len(self._rankings) >= _RANKINGS_KEPT:
+                self._rankings.clear()
+            self._rankings[length] = known
+        return known
 
 
 _Kind = tuple[str, tuple[str, ...], int, int | None]
 """Everything but the length that tells requests apart at the gates."""
 
 _FIELDS_KEPT = 512
+_RANKINGS_KEPT = 1024
 
 
 def _field(category: str, choices: Sequence[Choice], demand: Demand, world: World) -> _Field:

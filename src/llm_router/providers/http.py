@@ -219,17 +219,34 @@ class HttpHost:
                 self._read_status(response.status, error_text(raw), model), response.status, model
             )
 
-    async def _whole_json(self, response: Response, model: str, limit_s: float) -> Json:
-        data = bytearray()
+    async def whole(self, path: str, body: JsonObject, limit_s: float, model: str) -> bytes:
+        """POST JSON → the body of the reply. ``limit_s`` is for its head, and again for every piece.
+
+        Raises a ProviderError.
+        """
+        response = await self.replied("POST", path, body, limit_s, model)
+        try:
+            return await self._read(response, model, limit_s)
+        finally:
+            response.release()
+
+    async def _read(self, response: Response, model: str, limit_s: float) -> bytes:
+        parts: list[bytes] = []
+        size = 0
         try:
             while piece := await response.readany(limit_s):
-                data += piece
-                if len(data) > MAX_REPLY_BYTES:
+                parts.append(piece)
+                size += len(piece)
+                if size > MAX_REPLY_BYTES:
                     raise self.bad(model, "the reply does not end")
         except (TimeoutError, HttpError, OSError) as error:
             raise self.foreign(error, limit_s, model) from error
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _whole_json(self, response: Response, model: str, limit_s: float) -> Json:
+        data = await self._read(response, model, limit_s)
         try:
-            value: Json = msgspec.json.decode(bytes(data))
+            value: Json = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self.bad(model, "the reply is not JSON") from error
         return value

@@ -23,6 +23,7 @@ from llm_router.providers.reasoning import ReasoningSplitter
 from llm_router.providers.sse import DONE, events
 from llm_router.request import JsonObject, SentBody
 
+_COMPLETIONS = "/v1/completions"
 _KEEP_IDLE_S = 4.0
 """Servers on uvicorn close a connection that was idle for 5 s."""
 
@@ -94,13 +95,15 @@ class OpenAICompatProvider:
 
     async def chat(self, call: ChatCall) -> AsyncGenerator[Chunk, None]:
         refuse_cloud(call.model, self.name, allowed=self.allow_cloud)
-        path, body = self._path_and_body(call)
+        path = self._path(call)
         sent = as_sent.sent_body(call, path)
         answer = _Reading(call, sent)
-        if sent is not None:
+        if sent is None:
+            body = wire.completion_body(call) if path == _COMPLETIONS else wire.chat_body(call)
+        else:
             body = as_sent.openai_body(sent, call)
             if not sent.stream:
-                async for chunk in self._whole(path, body, call, answer):
+                for chunk in await self._whole(path, body, call, answer):
                     yield chunk
                 return
         async with (
@@ -126,28 +129,25 @@ class OpenAICompatProvider:
 
     async def _whole(
         self, path: str, body: JsonObject, call: ChatCall, answer: _Reading
-    ) -> AsyncGenerator[Chunk, None]:
+    ) -> tuple[Chunk, ...]:
         """One JSON reply: its first byte comes with its last, so only the whole request's time counts."""
-        timeouts = call.timeouts or self._timeouts
-        patient = msgspec.structs.replace(timeouts, first_byte_s=timeouts.total_s)
-        async with self._http.lines(path, body, model=call.model, timeouts=patient) as lines:
-            try:
-                for chunk in answer.read_whole(b"\n".join([line async for line in lines])):
-                    yield chunk
-            except ProviderError as error:
-                error.host, error.model = self.name, call.model
-                raise
+        limit_s = (call.timeouts or self._timeouts).total_s
+        try:
+            return answer.read_whole(await self._http.whole(path, body, limit_s, call.model))
+        except ProviderError as error:
+            error.host, error.model = self.name, call.model
+            raise
 
-    def _path_and_body(self, call: ChatCall) -> tuple[str, JsonObject]:
+    def _path(self, call: ChatCall) -> str:
         if not wire.completes_text(call):
-            return "/v1/chat/completions", wire.chat_body(call)
+            return "/v1/chat/completions"
         if call.request.images:
             raise CapabilityMissing(
                 f"{call.model}: a raw prompt cannot carry images on this server",
                 host=self.name,
                 model=call.model,
             )
-        return "/v1/completions", wire.completion_body(call)
+        return _COMPLETIONS
 
     async def embed(self, call: EmbedCall) -> Embeddings:
         refuse_cloud(call.model, self.name, allowed=self.allow_cloud)
