@@ -26,6 +26,7 @@ from llm_router.names import is_cloud
 from llm_router.policy.settings import PolicySettings
 from llm_router.providers.address import ollama_url
 from llm_router.providers.base import Timeouts
+from llm_router.records.settings import RecordSettings
 from llm_router.serve_settings import ServeSettings
 from llm_router.strict_yaml import Document
 
@@ -86,6 +87,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     policy: PolicySettings = PolicySettings()
     timeouts: Timeouts = Timeouts()
     serve: ServeSettings = ServeSettings()
+    records: RecordSettings = RecordSettings()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,14 @@ SECTIONS = (
         },
     ),
     LazySection(
+        "Serving",
+        {
+            "serve": ("llm_router.cli.serve:serve", "one address for OpenAI, Ollama and Anthropic clients"),
+            "logs": ("llm_router.cli.logs:logs", "what was decided and answered, and why"),
+            "keys": ("llm_router.cli.keys:keys", "API keys of those who may call"),
+        },
+    ),
+    LazySection(
         "Quality",
         {
             "eval": ("llm_router.cli.eval:evaluate", "measure classification on labelled cases"),

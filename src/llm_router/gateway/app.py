@@ -22,7 +22,7 @@ from llm_router.errors import AllAttemptsFailed, LLMRouterError
 from llm_router.gateway import told
 from llm_router.gateway.coding import decoded
 from llm_router.gateway.guard import Guard
-from llm_router.gateway.keys import Caller, Keys
+from llm_router.gateway.keys import ANYONE, Caller, Keys
 from llm_router.gateway.observers import Observer, Served
 from llm_router.gateway.pump import Outcome, Stream, whole
 from llm_router.gateway.refusals import NotHere, Overloaded, Refused, TooLarge, WrongMethod
@@ -45,7 +45,17 @@ _RETRY_AFTER_S = 5
 class Visit:
     """One exchange on its way through the gateway: who calls, and what is known of it so far."""
 
-    __slots__ = ("begun_s", "caller", "cors", "created_s", "exchange", "gateway", "request_id", "router")
+    __slots__ = (
+        "begun_s",
+        "caller",
+        "cors",
+        "created_s",
+        "exchange",
+        "gateway",
+        "is_task",
+        "request_id",
+        "router",
+    )
 
     def __init__(self, gateway: Gateway, router: Router, exchange: Exchange) -> None:
         self.gateway = gateway
@@ -54,7 +64,8 @@ class Visit:
         self.begun_s = time.perf_counter()
         self.created_s = time.time()
         self.request_id = _request_id(exchange.headers.get("x-request-id"))
-        self.caller = Caller()
+        self.caller: Caller = ANYONE
+        self.is_task = False
         self.cors: tuple[tuple[str, str], ...] = ()
 
     async def body(self) -> bytes:
@@ -181,6 +192,7 @@ class Gateway:
             await self._page_preload(visit, endpoint, asked)
             return
         served = Served(visit, endpoint, asked)
+        visit.is_task = True
         try:
             await self._answer(visit, endpoint, asked, served)
         except asyncio.CancelledError:
@@ -270,7 +282,7 @@ class Gateway:
             if not exchange.ended:
                 exchange.abort()
             return
-        status = _status_of(error)
+        status = status_of(error)
         shape = endpoint.error if endpoint is not None else _shape_of(exchange.path)
         lines = [_JSON, ("x-request-id", visit.request_id), *visit.cors]
         if isinstance(error, WrongMethod):
@@ -280,7 +292,8 @@ class Gateway:
             lines.append(("retry-after", str(after or _RETRY_AFTER_S)))
         if status == 401:
             lines.append(("www-authenticate", "Bearer"))
-        self.observer.refused(visit, error, status)
+        if not visit.is_task:
+            self.observer.refused(visit, error, status)
         exchange.reply(status, lines, shape(error, status, visit.request_id))
 
 
@@ -299,7 +312,7 @@ class _Running:
         self._gateway.running -= 1
 
 
-def _status_of(error: LLMRouterError) -> int:
+def status_of(error: LLMRouterError) -> int:
     """Of a chain that failed, the status of its last failure where all failed alike."""
     if isinstance(error, AllAttemptsFailed):
         found = {attempt.error.http_status for attempt in error.attempts if attempt.error is not None}

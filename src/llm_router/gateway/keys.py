@@ -35,8 +35,8 @@ class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
     hash: Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$", description="written by: llm-router keys add")]
     models: Annotated[tuple[str, ...], Meta(description="models it may be answered by")] = ()
     categories: Annotated[tuple[str, ...], Meta(description="kinds of task it may ask for")] = ()
-    requests_per_minute: Annotated[int | None, Meta(ge=1, description="requests in any minute")] = None
-    concurrent: Annotated[int | None, Meta(ge=1, description="requests at once")] = None
+    requests_per_minute: Annotated[int, Meta(ge=1, description="requests in any minute")] | None = None
+    concurrent: Annotated[int, Meta(ge=1, description="requests at once")] | None = None
     admin: Annotated[
         bool, Meta(description="may also pull and delete models, and read metrics and records")
     ] = False
@@ -161,12 +161,14 @@ class Caller:
         return replace(decision, chain=chain)
 
 
+ANYONE = Caller()
+
+
 class Keys:
     """All keys. ``required`` says whether a caller must have one."""
 
     def __init__(self, entries: Sequence[KeyEntry] = (), *, required: bool | None = None) -> None:
         self.required = bool(entries) if required is None else required
-        self._anyone = Caller()
         self._callers = [(entry.hash.encode(), Caller(entry)) for entry in entries]
 
     def __len__(self) -> int:
@@ -175,7 +177,7 @@ class Keys:
     def caller(self, headers: Mapping[str, str]) -> Caller:
         """Whose request it is, by ``Authorization: Bearer`` or ``x-api-key``. Raises NoKey."""
         if not self.required:
-            return self._anyone
+            return ANYONE
         given = _given(headers)
         if not given:
             raise NoKey("no API key", why="this gateway asks for one", hint="send Authorization: Bearer KEY")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -12,16 +13,20 @@ from llm_router.bodies import request_from_json
 from llm_router.errors import InvalidRequest, LLMRouterError, NoModelAvailable
 from llm_router.gateway import listing
 from llm_router.gateway.app import Page, Visit
+from llm_router.gateway.metrics import CONTENT_TYPE, Metrics
 from llm_router.gateway.refusals import NotHere
 from llm_router.names import is_auto
 from llm_router.providers.ollama import OllamaProvider
+from llm_router.records.reader import Records
+from llm_router.records.writer import Recorder
 from llm_router.request import JsonObject
 
 _encoder = msgspec.json.Encoder()
+MOST_RECORDS = 1000
 Pages = dict[str, Mapping[str, Page]]
 
 
-def pages(*, manages: bool) -> Pages:
+def pages(*, manages: bool, metrics: Metrics | None = None, recorder: Recorder | None = None) -> Pages:
     """Paths and what each does; a path that ends in ``/`` takes a name after it."""
     found: Pages = {
         "/": {"GET": _root},
@@ -36,6 +41,11 @@ def pages(*, manages: bool) -> Pages:
         "/router/route": {"POST": _route},
         "/openapi.json": {"GET": _openapi},
     }
+    if metrics is not None:
+        found["/metrics"] = {"GET": _metrics_page(metrics, recorder)}
+    if recorder is not None:
+        found["/router/decisions"] = {"GET": _latest(recorder)}
+        found["/router/decisions/"] = {"GET": _decision(recorder)}
     if manages:
         for path in ("/api/pull", "/api/push", "/api/create", "/api/copy"):
             found[path] = {"POST": _pass_on}
@@ -111,6 +121,60 @@ async def _route(visit: Visit) -> None:
     caller.may_ask(request)
     decision = caller.allowed(await visit.router.decide(request))
     visit.reply(200, _encoder.encode(decision.as_json()))
+
+
+def _metrics_page(metrics: Metrics, recorder: Recorder | None) -> Page:
+    async def page(visit: Visit) -> None:
+        visit.gateway.keys.admin(visit.exchange.headers)
+        visit.reply(200, metrics.text(visit.gateway, recorder), kind=CONTENT_TYPE)
+
+    return page
+
+
+def _latest(recorder: Recorder) -> Page:
+    """The last decisions, without their details."""
+
+    async def page(visit: Visit) -> None:
+        visit.gateway.keys.admin(visit.exchange.headers)
+        asked = query_of(visit).get("limit", "20")
+        if not asked.isdecimal() or not 1 <= int(asked) <= MOST_RECORDS:
+            raise InvalidRequest(
+                "cannot read limit",
+                why=f"{asked[:40]!r} is not a whole number from 1 to {MOST_RECORDS}",
+                hint="leave it out for the last 20",
+            )
+        found = await asyncio.to_thread(_read_latest, recorder, int(asked))
+        visit.reply(200, _encoder.encode({"decisions": found}))
+
+    return page
+
+
+def _read_latest(recorder: Recorder, limit: int) -> list[JsonObject]:
+    with Records(recorder.path) as records:
+        return records.latest(limit)
+
+
+def _decision(recorder: Recorder) -> Page:
+    """One decision, explained later: of one's own key, or any for an admin."""
+
+    async def page(visit: Visit) -> None:
+        caller = visit.gateway.keys.caller(visit.exchange.headers)
+        wanted = unquote(visit.exchange.path.removeprefix("/router/decisions/"))
+        found = await asyncio.to_thread(_read_decision, recorder, wanted)
+        if found is None or not (caller.admin or found.get("key") == caller.name):
+            raise NotHere(
+                f"no decision {wanted[:60]!r}",
+                why="it is not in the records, or not yet: they are written twice a second",
+                hint="see the ids with: llm-router logs",
+            )
+        visit.reply(200, _encoder.encode(found))
+
+    return page
+
+
+def _read_decision(recorder: Recorder, wanted: str) -> JsonObject | None:
+    with Records(recorder.path) as records:
+        return records.decision(wanted)
 
 
 async def _openapi(visit: Visit) -> None:

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from llm_router import assembly
 from llm_router.config import Settings, user_directory
 from llm_router.errors import ConfigError, LLMRouterError
 from llm_router.gateway.app import Gateway
 from llm_router.gateway.guard import is_loopback
 from llm_router.gateway.keys import Keys, load_keys
+from llm_router.gateway.log import RequestLog
+from llm_router.gateway.metrics import Metrics
 from llm_router.gateway.observers import Observer, Observers
 from llm_router.gateway.pages import pages
+from llm_router.gateway.recording import Recording
+from llm_router.gateway.tracing import Tracing
 from llm_router.http1.server import Limits, Server
+from llm_router.records.reader import records_path
+from llm_router.records.writer import Recorder
+from llm_router.request import RouteRequest
 from llm_router.router import Router
 from llm_router.serve_settings import ServeSettings
+
+log = logging.getLogger("llm_router.gateway")
+
+LOOK_EVERY_S = 2.0
+"""How often files of settings are looked at for a change."""
+
+Load = Callable[[], Settings]
 
 
 def keys_path(settings: ServeSettings) -> Path | None:
@@ -53,26 +67,54 @@ def check_reach(settings: ServeSettings, keys: Keys) -> None:
 
 
 class Serving:
-    """A gateway and its server. ``start``, then ``until_stopped``; ``stop`` may be called at any time."""
+    """A gateway and its server. ``start``, then ``until_stopped``; ``stop`` may be called at any time.
+
+    ``load`` reads the settings again for a reload; without it they stay as they are. ``files`` are looked at
+    for changes.
+    """
 
     def __init__(
-        self, settings: Settings, *, router: Router | None = None, observers: Sequence[Observer] = ()
+        self,
+        settings: Settings,
+        *,
+        router: Router | None = None,
+        load: Load | None = None,
+        files: Sequence[Path] = (),
+        more: Sequence[Observer] = (),
     ) -> None:
+        serve = settings.serve
         self.settings = settings
-        self.keys = keys_of(settings.serve)
-        check_reach(settings.serve, self.keys)
-        self.observers = Observers(observers)
+        keys = keys_of(serve)
+        check_reach(serve, keys)
+        self.recorder = (
+            Recorder(records_path(settings.records), settings.records) if settings.records.enabled else None
+        )
+        self.metrics = Metrics() if serve.metrics else None
+        self._tracing = Tracing() if serve.traces else None
         self.gateway = Gateway(
             router or Router(settings=settings),
-            settings.serve,
-            pages=pages(manages=settings.serve.manage_models),
-            keys=self.keys,
-            observer=self.observers,
+            serve,
+            pages=pages(manages=serve.manage_models, metrics=self.metrics, recorder=self.recorder),
+            keys=keys,
+            observer=Observers([*self._observers(), *more]),
         )
-        serve = settings.serve
         limits = Limits(body_bytes=int(serve.max_body_mb * 1e6), connections=serve.max_connections)
         self.server = Server(self.gateway.handle, limits)
+        self._load = load
+        self._files = tuple(files)
         self._stopping = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+        self._warming: asyncio.Task[None] | None = None
+
+    def _observers(self) -> Iterator[Observer]:
+        if self.recorder is not None:
+            yield Recording(self.recorder)
+        if self.metrics is not None:
+            yield self.metrics
+        if self._tracing is not None:
+            yield self._tracing
+        if self.settings.serve.log != "off":
+            yield RequestLog(as_json=self.settings.serve.log == "json")
 
     async def start(self) -> tuple[str, int]:
         """Listens; gives the address. Raises ConfigError where it is taken or cannot be used."""
@@ -85,40 +127,94 @@ class Serving:
                 why=(error.strerror or str(error)).lower(),
                 hint="stop what listens there, or choose another: llm-router serve --port 11436",
             ) from error
+        self._warming = asyncio.ensure_future(self._warm())
+        if self._load is not None and serve.reload and self._files:
+            self._looking = asyncio.ensure_future(self._look())
         return bound[0]
+
+    async def _warm(self) -> None:
+        """Makes before the first request what it would wait for: the encoder's weights, what hosts have."""
+        with suppress(LLMRouterError):
+            await self.gateway.router.decide(RouteRequest.from_text("hello"))
 
     def stop(self) -> None:
         self.gateway.ending = True
         self._stopping.set()
 
     async def until_stopped(self) -> None:
-        """Serves until ``stop`` or a signal, then lets what streams end."""
-        with _signals(self.stop):
+        """Serves until ``stop`` or a signal, then lets what streams end. SIGHUP reads the settings again."""
+        with _signals({signal.SIGTERM: self.stop, signal.SIGINT: self.stop, **self._hangup()}):
             await self._stopping.wait()
-        await self.close()
+            await self.close()
+
+    def _hangup(self) -> dict[signal.Signals, Callable[[], None]]:
+        hangup = getattr(signal, "SIGHUP", None)
+        return {hangup: self._reload_soon} if hangup is not None else {}
+
+    def _reload_soon(self) -> None:
+        self._reloading = asyncio.ensure_future(self.reload())
 
     async def close(self) -> None:
+        for task in (self._looking, self._warming):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
         await self.server.shutdown(self.settings.serve.shutdown_grace_s)
         await self.gateway.router.close()
+        if self._tracing is not None:
+            self._tracing.close()
+        if self.recorder is not None:
+            await asyncio.to_thread(self.recorder.close)
+
+    async def reload(self) -> bool:
+        """Fleet, hosts and keys as the files say now; address and limits stay. A bad file changes nothing."""
+        if self._load is None:
+            return False
+        try:
+            settings = await asyncio.to_thread(self._load)
+            keys = keys_of(settings.serve)
+            check_reach(self.settings.serve, keys)
+            router = await asyncio.to_thread(lambda: Router(settings=settings))
+        except LLMRouterError as error:
+            log.error("settings not read again, the ones before stay: %s", error)
+            return False
+        await router.classify("hello")
+        self.gateway.keys = keys
+        await self.gateway.exchange_router(router)
+        log.warning("settings, fleet and keys were read again")
+        return True
+
+    async def _look(self) -> None:
+        before = self._stamps()
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            now = self._stamps()
+            if now != before:
+                before = now
+                await self.reload()
+
+    def _stamps(self) -> tuple[tuple[int, int] | None, ...]:
+        return tuple(map(_stamp, self._files))
 
 
-class _signals:  # noqa: N801 - reads as a statement
-    """SIGTERM and SIGINT call ``stop`` inside the block."""
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
-    def __init__(self, stop: Callable[[], None]) -> None:
-        self._stop = stop
 
-    def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(number, self._stop)
-
-    def __exit__(self, *_: object) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+@contextmanager
+def _signals(handlers: dict[signal.Signals, Callable[[], None]]) -> Iterator[None]:
+    """Signals call these inside the block, where the loop can do that."""
+    loop = asyncio.get_running_loop()
+    for number, handler in handlers.items():
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
             with suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.remove_signal_handler(number)
-
-
-__all__ = ["LLMRouterError", "Serving", "assembly"]

@@ -1,0 +1,67 @@
+"""One line per request on stderr, as text or as JSON. Words of a task are never in it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from datetime import datetime
+from typing import TextIO
+
+import msgspec
+
+from llm_router.errors import LLMRouterError
+from llm_router.gateway.app import Visit, status_of
+from llm_router.gateway.observers import Served
+from llm_router.gateway.recording import GONE
+from llm_router.request import JsonObject
+
+_encode = msgspec.json.Encoder().encode
+
+
+class RequestLog:
+    """An ``Observer`` that writes lines."""
+
+    def __init__(self, *, as_json: bool, stream: TextIO | None = None) -> None:
+        self._as_json = as_json
+        self._stream = stream or sys.stderr
+
+    def served(self, served: Served) -> None:
+        failure, decision = served.failure, served.decision
+        answered = served.outcome.answer or served.vectors
+        status = GONE if served.gone else 200 if failure is None else status_of(failure)
+        told: JsonObject = {
+            "status": status,
+            "path": served.endpoint.path,
+            "ms": round(served.elapsed_s * 1000, 1),
+            "category": decision.category if decision is not None else None,
+            "confidence": round(decision.confidence, 3) if decision is not None else None,
+            "model": answered.model if answered is not None else None,
+            "host": answered.host if answered is not None else None,
+            "decision_id": decision.decision_id if decision is not None else None,
+            "key": served.visit.caller.name or None,
+            "error": failure.code if failure is not None else None,
+            "request_id": served.visit.request_id,
+        }
+        self._write(served.visit, told)
+
+    def refused(self, visit: Visit, error: LLMRouterError, status: int) -> None:
+        told: JsonObject = {
+            "status": status,
+            "path": visit.exchange.path[:120],
+            "error": error.code,
+            "request_id": visit.request_id,
+        }
+        self._write(visit, told)
+
+    def _write(self, visit: Visit, told: JsonObject) -> None:
+        at = datetime.fromtimestamp(visit.created_s)
+        if self._as_json:
+            line = _encode({"at": at.astimezone().isoformat(timespec="milliseconds"), **told}).decode()
+        else:
+            rest = " ".join(
+                f"{k}={v}" for k, v in told.items() if v is not None and k not in ("status", "path")
+            )
+            path = str(told["path"]).encode("ascii", "backslashreplace").decode()
+            line = f"{at:%H:%M:%S} {told['status']} {path} {rest}"
+        with suppress(OSError, ValueError):  # nobody reads stderr any more
+            self._stream.write(line + "\n")

@@ -1,0 +1,150 @@
+"""The file: its tables, how a batch is written, what is removed when it grows old or large."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from llm_router.records.record import RequestRecord
+
+SCHEMA_VERSION = 1
+MAX_TEXT_CHARS = 65_536
+_NS = 1_000_000_000
+_PAGES_AT_ONCE = 2000
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS requests (
+    id INTEGER PRIMARY KEY,
+    request_id TEXT NOT NULL,
+    decision_id TEXT,
+    at_ns INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    category TEXT,
+    stage TEXT,
+    confidence REAL,
+    model TEXT NOT NULL,
+    host TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    error TEXT NOT NULL,
+    elapsed_ms REAL NOT NULL,
+    first_token_ms REAL,
+    prompt_tokens INTEGER,
+    output_tokens INTEGER,
+    task_hash BLOB NOT NULL,
+    task_chars INTEGER NOT NULL,
+    task TEXT,
+    details BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS requests_by_decision ON requests (decision_id);
+CREATE INDEX IF NOT EXISTS requests_by_time ON requests (at_ns);
+CREATE TABLE IF NOT EXISTS events (
+    id INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL
+);
+"""
+
+_INSERT = f"INSERT INTO requests VALUES (NULL{', ?' * 19})"  # noqa: S608 - question marks only
+_encode = msgspec.json.Encoder().encode
+
+
+class TooNew(Exception):
+    """The file was written by a later version of this program."""
+
+
+class Store:
+    """An open file of records. Every method may raise ``sqlite3.Error`` or OSError."""
+
+    def __init__(self, path: Path, *, keep_text: bool = False, busy_s: float = 2.0) -> None:
+        self.path = path
+        self._keep_text = keep_text
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._db = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
+        try:
+            self._open()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _open(self) -> None:
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise TooNew(f"its schema is {version}, this program knows {SCHEMA_VERSION}")
+        self._db.executescript(_TABLES)
+        self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        self._db.execute("INSERT OR IGNORE INTO meta VALUES ('hash_key', ?)", (os.urandom(32),))
+        (self._hash_key,) = self._db.execute("SELECT value FROM meta WHERE name='hash_key'").fetchone()
+
+    def write(self, records: Iterable[RequestRecord], events: Sequence[tuple[int, str, str]] = ()) -> None:
+        """One transaction; ``events`` are (wall clock ns, kind, text)."""
+        rows = [self._row(record) for record in records]
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.executemany(_INSERT, rows)
+            if events:
+                self._db.executemany("INSERT INTO events VALUES (NULL, ?, ?, ?)", events)
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _row(self, record: RequestRecord) -> tuple[object, ...]:
+        decision = record.decision
+        task = record.text.encode("utf-8", "replace")
+        return (
+            record.request_id,
+            decision.decision_id if decision is not None else None,
+            record.at_ns,
+            record.key,
+            decision.category if decision is not None else None,
+            decision.classification.stage if decision is not None else None,
+            decision.confidence if decision is not None else None,
+            record.model,
+            record.host,
+            record.status,
+            record.error_code,
+            record.elapsed_s * 1000,
+            None if record.first_token_s is None else record.first_token_s * 1000,
+            record.usage.prompt_tokens,
+            record.usage.output_tokens,
+            hashlib.blake2b(task, key=self._hash_key, digest_size=16).digest(),
+            len(record.text),
+            record.text[:MAX_TEXT_CHARS].encode("utf-8", "replace").decode() if self._keep_text else None,
+            _encode(record.details()),
+        )
+
+    def tidy(self, *, max_age_days: float, max_bytes: int) -> int:
+        """Removes what is too old, and the oldest tenth where the file is too large; gives how many rows."""
+        oldest_ns = time.time_ns() - int(max_age_days * 86_400 * _NS)
+        removed = self._db.execute("DELETE FROM requests WHERE at_ns < ?", (oldest_ns,)).rowcount
+        self._db.execute("DELETE FROM events WHERE at_ns < ?", (oldest_ns,))
+        if self.size_bytes() > max_bytes:
+            (count,) = self._db.execute("SELECT count(*) FROM requests").fetchone()
+            removed += self._db.execute(
+                "DELETE FROM requests WHERE id IN (SELECT id FROM requests ORDER BY id LIMIT ?)",
+                (max(1, count // 10),),
+            ).rowcount
+        if removed:
+            self._db.execute(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+        return removed
+
+    def size_bytes(self) -> int:
+        """What the rows fill; space that was freed and not given back does not count."""
+        (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+        (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
+        (size,) = self._db.execute("PRAGMA page_size").fetchone()
+        return int((pages - free) * size)
+
+    def close(self) -> None:
+        self._db.close()
