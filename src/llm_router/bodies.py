@@ -410,14 +410,20 @@ def _whole(field: str, value: int | float | None) -> int | None:
 
 
 def _think(body: _Body) -> bool | str | None:
-    wanted = body.think if body.think is not None else body.reasoning_effort
+    if body.think is not None:
+        return effort("think", body.think)
+    return effort("reasoning_effort", body.reasoning_effort)
+
+
+def effort(field: str, wanted: bool | str | None) -> bool | str | None:
+    """What callers say of thinking, as every server here takes it. Raises InvalidRequest."""
     if wanted is None or isinstance(wanted, bool):
         return wanted
     try:
         return _EFFORTS[wanted.lower()]
     except KeyError:
         raise InvalidRequest(
-            f"cannot read {'think' if body.think is not None else 'reasoning_effort'}",
+            f"cannot read {field}",
             why=f"{wanted[:80]!r} is not an effort",
             hint=f"efforts are {', '.join(_EFFORTS)}",
         ) from None

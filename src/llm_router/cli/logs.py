@@ -21,16 +21,14 @@ if TYPE_CHECKING:
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-class _Span(click.ParamType[float]):
+def _span(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
     """``90s``, ``15m``, ``2h``, ``3d``: how long ago, in seconds."""
-
-    name = "span"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", str(value).strip().lower())
-        if found is None:
-            self.fail(f"{value!r} is no time span such as 15m, 2h or 3d", param, ctx)
-        return float(found[1]) * _UNITS_S[found[2]]
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value.strip().lower())
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no time span such as 15m, 2h or 3d", context, option)
+    return float(found[1]) * _UNITS_S[found[2]]
 
 
 @click.command()
@@ -40,7 +38,7 @@ class _Span(click.ParamType[float]):
 @click.option("--model", metavar="NAME", help="Only answers of this model.")
 @click.option("--key", metavar="NAME", help="Only requests with this API key.")
 @click.option("--errors", is_flag=True, help="Only what failed.")
-@click.option("--since", type=_Span(), metavar="SPAN", help="Only the last 15m, 2h, 3d …")
+@click.option("--since", callback=_span, metavar="SPAN", help="Only the last 15m, 2h, 3d …")
 @click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 @pass_options
@@ -109,7 +107,7 @@ def _lines(found: JsonObject) -> Any:
     yield "status", f"{found['status']} {found['error'] or ''}".strip(), ""
     yield "took", wording.seconds(_number(found["elapsed_ms"]) / 1000), ""
     if found["first_token_ms"] is not None:
-        yield "first word", wording.seconds(_number(found["first_token_ms"]) / 1000), ""
+        yield "first", wording.seconds(_number(found["first_token_ms"]) / 1000), ""
     yield "tokens", f"{found['prompt_tokens'] or '?'} read, {found['output_tokens'] or '?'} written", ""
     warnings: Any = [*decision.get("warnings", []), *(found.get("warnings") or [])]  # type: ignore[misc]
     for warning in warnings:

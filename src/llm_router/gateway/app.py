@@ -191,6 +191,9 @@ class Gateway:
         if isinstance(asked, Preload):
             await self._page_preload(visit, endpoint, asked)
             return
+        if endpoint.direct is not None:
+            visit.reply(200, endpoint.direct(asked))
+            return
         served = Served(visit, endpoint, asked)
         visit.is_task = True
         try:

@@ -34,7 +34,7 @@ class Metrics:
             import prometheus_client as prometheus
         except ImportError:
             raise MissingExtra.needed("serve", "/metrics", "prometheus_client") from None
-        prometheus.disable_created_metrics()
+        prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = prometheus.CollectorRegistry()
         self._generate: Callable[[prometheus.CollectorRegistry], bytes] = prometheus.generate_latest
         counter, histogram, gauge = prometheus.Counter, prometheus.Histogram, prometheus.Gauge

@@ -7,6 +7,14 @@ from llm_router.gateway.wires.base import Endpoint
 
 def endpoints() -> tuple[Endpoint, ...]:
     """Every path that answers a task."""
-    from llm_router.gateway.wires import completions, embeddings, ollama, openai
+    from llm_router.gateway.wires import anthropic, completions, embeddings, ollama, openai, responses
 
-    return (*ollama.endpoints(), openai.ENDPOINT, completions.ENDPOINT, *embeddings.ENDPOINTS)
+    return (
+        *ollama.endpoints(),
+        openai.ENDPOINT,
+        completions.ENDPOINT,
+        responses.ENDPOINT,
+        *embeddings.ENDPOINTS,
+        anthropic.ENDPOINT,
+        anthropic.COUNT_ENDPOINT,
+    )

@@ -92,12 +92,14 @@ class Endpoint:
 
     ``parse`` raises InvalidRequest (or another UsageError) that names the field which is wrong. ``error`` is
     the body of a failed request, in the shape that clients of the wire read, for a status and a request id.
+    ``direct`` answers without a model.
     """
 
     api: ApiName
     path: str
     parse: Callable[[bytes], Asked | Preload]
     error: Callable[[LLMRouterError, int, str], bytes]
+    direct: Callable[[Asked], bytes] | None = None
 
 
 Endpoints = Mapping[str, Endpoint]
