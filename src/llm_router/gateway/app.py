@@ -161,19 +161,17 @@ class Gateway:
             await self._task(visit, endpoint)
 
     async def _page(self, visit: Visit) -> None:
-        methods, rest = self._pages.get(visit.exchange.path), ""
+        path = visit.exchange.path
+        methods = self._pages.get(path) if path == "/" or not path.endswith("/") else None
         if methods is None:
-            path, _, rest = visit.exchange.path.rpartition("/")
-            methods = self._pages.get(f"{path}/")
-        if methods is None or (not rest and visit.exchange.path.endswith("/") and visit.exchange.path != "/"):
-            raise NotHere(
-                f"there is nothing at {visit.exchange.path[:80]}",
-                hint="see the paths at /openapi.json",
-            )
+            parent, _, rest = path.rpartition("/")
+            methods = self._pages.get(f"{parent}/") if parent and rest else None
+        if methods is None:
+            raise NotHere(f"there is nothing at {path[:80]}", hint="see the paths at /openapi.json")
         method = "GET" if visit.exchange.method == "HEAD" and "HEAD" not in methods else visit.exchange.method
         page = methods.get(method)
         if page is None:
-            raise WrongMethod(visit.exchange.method, visit.exchange.path, tuple(methods))
+            raise WrongMethod(visit.exchange.method, path, tuple(methods))
         await page(visit)
 
     def _one_more(self) -> _Running:

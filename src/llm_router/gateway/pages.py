@@ -150,6 +150,8 @@ def _latest(recorder: Recorder) -> Page:
 
 
 def _read_latest(recorder: Recorder, limit: int) -> list[JsonObject]:
+    if not recorder.path.exists():  # nothing was recorded yet
+        return []
     with Records(recorder.path) as records:
         return records.latest(limit)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llm_router.errors import UnknownModel
+from llm_router.errors import InvalidRequest
 from llm_router.gateway.wires.base import Preload
 from llm_router.gateway.wires.ollama import preloaded
 from llm_router.names import is_auto
@@ -21,6 +21,10 @@ async def preload(visit: Visit, path: str, asked: Preload) -> None:
     if not is_auto(asked.model):
         await visit.router.preload(asked.model, keep_alive=asked.fields.get("keep_alive"))
     elif not asked.model:
-        raise UnknownModel.named("", ())
+        raise InvalidRequest(
+            "the body asks nothing",
+            why="it has neither a task nor the name of a model to load",
+            hint="send messages or a prompt, or name the model",
+        )
     done_reason = "unload" if unload else "load"
     visit.reply(200, preloaded(path, asked.model, done_reason))

@@ -1,0 +1,245 @@
+"""Who may call, by which name, how much, and what a hostile body can cost."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import zstandard
+from tests.gateway.conftest import Here, Start
+
+from llm_router.config import Settings
+from llm_router.errors import ConfigError
+from llm_router.gateway.coding import decoded
+from llm_router.gateway.keys import KeyEntry, Keys, hash_of, load_keys, new_key
+from llm_router.gateway.refusals import NoKey, TooLarge, TooMany
+from llm_router.gateway.serving import Serving
+from llm_router.serve_settings import ServeSettings
+
+CHAT = {"model": "auto", "messages": [{"role": "user", "content": "What's 2+2?"}]}
+
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "zstd": lambda data: zstandard.ZstdCompressor().compress(data),
+}
+
+
+async def with_keys(start: Start, tmp_path: Path, *entries: dict[str, Any]) -> Here:
+    import yaml
+
+    file = tmp_path / "keys.yaml"
+    file.write_text(yaml.safe_dump({"keys": list(entries)}))
+    here = await start(serve={"keys": str(file)})
+    assert isinstance(here, Here)
+    return here
+
+
+def entry(name: str, key: str, **limits: Any) -> dict[str, Any]:
+    return {"name": name, "hash": hash_of(key), **limits}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat", "/v1/messages"])
+async def test_without_a_key_nothing_is_answered(start: Start, tmp_path: Path, path: str) -> None:
+    here = await with_keys(start, tmp_path, entry("ann", "lr-1"))
+    body = CHAT | {"max_tokens": 5, "stream": False}
+    status, told, _ = await here.post(path, body)
+    assert status == 401
+    assert "key" in str(told)
+    for headers in ({"authorization": "Bearer lr-1"}, {"x_api_key": "lr-1"}):
+        assert (await here.post(path, body, **headers))[0] == 200
+    assert (await here.post(path, body, authorization="Bearer lr-2"))[0] == 401
+    assert (await here.get("/health"))[0] == 200
+
+
+async def test_a_key_has_the_models_and_categories_it_was_given(start: Start, tmp_path: Path) -> None:
+    here = await with_keys(
+        start,
+        tmp_path,
+        entry("models", "m", models=["gemma2:9b"]),
+        entry("kinds", "k", categories=["structured_data"]),
+    )
+    assert (await here.post("/v1/chat/completions", CHAT, x_api_key="m"))[1]["router"]["model"] == "gemma2:9b"
+    named = CHAT | {"model": "mistral:7b"}
+    assert (await here.post("/v1/chat/completions", named, x_api_key="m"))[0] == 403
+    status, told, _ = await here.post("/v1/chat/completions", CHAT, x_api_key="k")
+    assert status == 403
+    assert "simple_chat" in told["error"]["message"]
+
+
+async def test_rate_and_concurrency_are_limited_per_key() -> None:
+    now = [0.0]
+    from llm_router.gateway.keys import Caller
+
+    caller = Caller(
+        KeyEntry(name="a", hash=hash_of("x"), requests_per_minute=2, concurrent=1), lambda: now[0]
+    )
+    with caller.one_more(), pytest.raises(TooMany, match="under way"):
+        caller.one_more()
+    with caller.one_more():
+        pass
+    with pytest.raises(TooMany, match="last minute") as caught:
+        caller.one_more()
+    assert caught.value.retry_after_s == 60
+    now[0] = 61.0
+    with caller.one_more():
+        pass
+
+
+async def test_a_limit_is_a_429_with_retry_after(start: Start, tmp_path: Path) -> None:
+    here = await with_keys(start, tmp_path, entry("ann", "k", requests_per_minute=1))
+    assert (await here.post("/v1/chat/completions", CHAT, x_api_key="k"))[0] == 200
+    status, told, headers = await here.post("/v1/chat/completions", CHAT, x_api_key="k")
+    assert status == 429
+    assert told["error"]["type"] == "rate_limit_error"
+    assert 0 < int(headers["retry-after"]) <= 60
+
+
+async def test_managing_and_reading_records_need_an_admin(start: Start, tmp_path: Path) -> None:
+    here = await with_keys(start, tmp_path, entry("user", "u"), entry("boss", "b", admin=True))
+    for path in ("/metrics", "/router/decisions"):
+        assert (await here.get(path, x_api_key="u"))[0] == 403
+        assert (await here.get(path, x_api_key="b"))[0] == 200
+    assert (await here.post("/api/pull", {"model": "phi4", "stream": False}, x_api_key="u"))[0] == 403
+    assert (await here.post("/api/pull", {"model": "phi4", "stream": False}, x_api_key="b"))[0] == 200
+
+
+async def test_managing_can_be_switched_off(start: Start) -> None:
+    here = await start(serve={"manage_models": False})
+    assert (await here.post("/api/pull", {"model": "phi4"}))[0] == 404
+
+
+def test_keys_are_compared_as_hashes_and_kept_as_such(tmp_path: Path) -> None:
+    key, digest = new_key()
+    assert key.startswith("lr-")
+    assert len(key) > 40
+    file = tmp_path / "keys.yaml"
+    file.write_text(f"keys:\n- name: a\n  hash: {digest}\n")
+    keys = Keys(load_keys(file).keys)
+    assert keys.caller({"authorization": f"bearer {key}"}).name == "a"
+    with pytest.raises(NoKey):
+        keys.caller({"authorization": f"Bearer {digest}"})
+
+
+def test_a_bad_file_of_keys_says_where(tmp_path: Path) -> None:
+    file = tmp_path / "keys.yaml"
+    file.write_text("keys:\n- name: a\n  hash: secret\n")
+    with pytest.raises(ConfigError, match=r"keys\.yaml:3"):
+        load_keys(file)
+    file.write_text(f"keys:\n- {{name: a, hash: '{hash_of('x')}'}}\n- {{name: a, hash: '{hash_of('y')}'}}\n")
+    with pytest.raises(ConfigError, match="two keys are called a"):
+        load_keys(file)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "box.example.org"])
+async def test_it_does_not_listen_beyond_this_machine_without_keys(host: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="without API keys"):
+        Serving(Settings(serve=ServeSettings(host=host)))
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:1", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:80", 200),
+        ("app.localhost", 200),
+        ("evil.example.org", 403),
+        ("localhost.example.org", 403),
+    ],
+)
+async def test_on_loopback_only_names_of_this_machine_are_answered(
+    here: Here, host: str, status: int
+) -> None:
+    assert (await here.get("/api/version", host=host))[0] == status
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://localhost:3000", 200),
+        ("app://obsidian.md", 200),
+        ("https://evil.example.org", 403),
+        ("http://localhost.example.org", 403),
+        ("null", 403),
+    ],
+)
+async def test_a_foreign_web_page_is_refused_and_none_gets_cors(here: Here, origin: str, status: int) -> None:
+    found, _, headers = await here.post("/v1/chat/completions", CHAT, origin=origin)
+    assert found == status
+    assert not any(name.startswith("access-control") for name in headers)
+
+
+async def test_an_origin_of_the_settings_gets_cors(start: Start) -> None:
+    here = await start(serve={"origins": ("https://chat.example.org",)})
+    _, _, headers = await here.post("/v1/chat/completions", CHAT, origin="https://chat.example.org")
+    assert headers["access-control-allow-origin"] == "https://chat.example.org"
+    async with here.http.options(
+        f"{here.url}/v1/chat/completions",
+        headers={"origin": "https://chat.example.org", "access-control-request-headers": "authorization"},
+    ) as reply:
+        assert reply.status == 204
+        assert reply.headers["access-control-allow-headers"] == "authorization"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+async def test_packed_bodies_are_read(here: Here, coding: str) -> None:
+    plain = msgspec.json.encode(CHAT)
+    packed = PACK[coding](plain)
+    assert (await here.post("/v1/chat/completions", packed, content_encoding=coding))[0] == 200
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+def test_a_bomb_is_stopped_at_the_limit(coding: str) -> None:
+    zeros = b"\0" * 50_000_000
+    packed = PACK[coding](zeros)
+    assert len(packed) < 60_000
+    with pytest.raises(TooLarge):
+        decoded(packed, coding, 1_000_000)
+
+
+async def test_a_body_beyond_the_limit_is_a_413(start: Start) -> None:
+    here = await start(serve={"max_body_mb": 0.01})
+    status, told, _ = await here.post("/v1/chat/completions", CHAT | {"junk": "x" * 20_000})
+    assert status == 413
+    assert "0.01 MB" in told["error"]["message"]
+    assert (await here.post("/v1/chat/completions", CHAT, content_encoding="br"))[0] == 415
+
+
+async def test_addresses_of_images_are_never_fetched(here: Here) -> None:
+    part = {"type": "image_url", "image_url": {"url": f"{here.ollama.url}/secret.png"}}
+    body = {"model": "auto", "messages": [{"role": "user", "content": [part]}]}
+    status, told, _ = await here.post("/v1/chat/completions", body)
+    assert status == 400
+    assert "never fetches" in told["error"]["message"]
+    assert not any(r.path == "/secret.png" for r in here.ollama.requests)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/api/chat", "/v1/messages", "/v1/responses", "/api/embed"]
+)
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"null", b'{"messages": 3}', b"\xff\xfe", b'{"a":' * 3000, b'{"messages":[]}']
+)
+async def test_no_body_brings_a_500(here: Here, path: str, data: bytes) -> None:
+    status, told, _ = await here.post(path, data)
+    assert status == 400
+    assert "Traceback" not in str(told)
+
+
+async def test_unknown_paths_and_methods_are_told_as_such(here: Here) -> None:
+    assert (await here.get("/nothing"))[0] == 404
+    status, _, headers = await here.get("/v1/chat/completions")
+    assert (status, headers["allow"]) == (405, "POST")
+    assert (await here.post("/health", {}))[0] == 405
+
+
+async def test_request_ids_go_back_and_strange_ones_are_replaced(here: Here) -> None:
+    assert (await here.post("/api/chat", CHAT, x_request_id="abc-1"))[2]["x-request-id"] == "abc-1"
+    assert (await here.post("/api/chat", CHAT, x_request_id="x" * 500))[2]["x-request-id"] != "x" * 500
