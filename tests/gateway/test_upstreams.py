@@ -1,0 +1,144 @@
+"""Other servers than Ollama behind all wires: one with OpenAI's API, and the embedded engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+from tests.providers.conftest import Scripted, scripted  # noqa: F401 - a fixture
+
+from llm_router.config import HostSettings, RoutingSettings, Settings
+from llm_router.gateway.serving import Serving
+from llm_router.records.settings import RecordSettings
+from llm_router.serve_settings import ServeSettings
+
+CHAT: Any = [{"role": "user", "content": "What's 2+2?"}]
+MODELS = '{"object":"list","data":[{"id":"served","object":"model"}]}'
+
+
+@pytest.fixture
+async def gateway(scripted: Scripted) -> AsyncIterator[tuple[str, Scripted]]:  # noqa: F811
+    settings = Settings(
+        hosts=(HostSettings(url=scripted.url, name="vllm", kind="openai", models={"mistral:7b": "served"}),),
+        routing=RoutingSettings(stand_in="never", snapshot_max_age_s=60),
+        serve=ServeSettings(port=0, log="off"),
+        records=RecordSettings(enabled=False),
+    )
+    scripted.body = MODELS.encode()
+    serving = Serving(settings)
+    host, port = await serving.start()
+    await serving.gateway.router.hosts()
+    yield f"http://{host}:{port}", scripted
+    await serving.close()
+
+
+async def post(url: str, body: Any) -> bytes:
+    async with aiohttp.ClientSession() as http, http.post(url, json=body) as reply:
+        assert reply.status == 200, await reply.text()
+        return await reply.read()
+
+
+async def test_on_the_same_wire_every_byte_of_an_event_goes_through(gateway: tuple[str, Scripted]) -> None:
+    url, server = gateway
+    events = [
+        '{"id":"x","model":"served","choices":[{"index":0,"delta":{"role":"assistant"}}],  "odd": [1, 2.50]}',
+        '{"id":"x","model":"served","choices":[{"index":0,"delta":{"content":"four"}}]}',
+        '{"id":"x","model":"served","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}',
+        '{"id":"x","model":"served","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":1}}',
+    ]
+    server.events(*events)
+    sent = {
+        "model": "auto",
+        "messages": CHAT,
+        "stream": True,
+        "guided_regex": "[0-9]+",
+        "logit_bias": {"1": 2},
+    }
+    told = (await post(f"{url}/v1/chat/completions", sent)).decode().strip().split("\n\n")
+    assert told[0] == f"data: {events[0]}"
+    assert told[1] == f"data: {events[1]}"
+    assert told[2].startswith(f"data: {events[2][:-1]}")
+    assert '"router":{' in told[2]
+    assert told[3:] == ["data: [DONE]"]  # the count was not asked for
+    asked = server.asked[-1][1]
+    assert asked["guided_regex"] == "[0-9]+"
+    assert asked["logit_bias"] == {"1": 2}
+    assert asked["model"] == "served"
+
+
+async def test_the_count_is_sent_where_it_was_asked_for(gateway: tuple[str, Scripted]) -> None:
+    url, server = gateway
+    server.events(
+        '{"model":"served","choices":[{"index":0,"delta":{"content":"four"},"finish_reason":"stop"}]}',
+        '{"model":"served","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":1}}',
+    )
+    sent = {"model": "auto", "messages": CHAT, "stream": True, "stream_options": {"include_usage": True}}
+    told = (await post(f"{url}/v1/chat/completions", sent)).decode().strip().split("\n\n")
+    assert "router" not in told[0]
+    assert '"usage":{"prompt_tokens":9,"completion_tokens":1},"router":' in told[1]
+
+
+async def test_a_whole_reply_stays_as_the_server_wrote_it(gateway: tuple[str, Scripted]) -> None:
+    url, server = gateway
+    reply = (
+        b'{ "id": "x", "model": "served", "choices": [{"index": 0, "message": {"role": "assistant", '
+        b'"content": "four", "extra": {"a": 1.50}}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 3} '
+        b"}"
+    )
+    server.body, server.content_type = reply, "application/json"
+    told = await post(f"{url}/v1/chat/completions", {"model": "auto", "messages": CHAT})
+    assert told.startswith(reply[:-2])
+    assert msgspec.json.decode(told)["router"]["model"] == "mistral:7b"
+
+
+async def test_its_pieces_become_ollamas_lines_and_anthropics_events(gateway: tuple[str, Scripted]) -> None:
+    url, server = gateway
+    call = '{"index":0,"id":"c1","function":{"name":"look","arguments":"{\\"a\\":"}}'
+    rest = '{"index":0,"function":{"arguments":"1}"}}'
+    server.events(
+        '{"model":"served","choices":[{"index":0,"delta":{"content":"four"}}]}',
+        '{"model":"served","choices":[{"index":0,"delta":{"tool_calls":[' + call + "]}}]}",
+        '{"model":"served","choices":[{"index":0,"delta":{"tool_calls":[' + rest + "]}}]}",
+        '{"model":"served","choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}',
+        '{"model":"served","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":1}}',
+    )
+    lines = (await post(f"{url}/api/chat", {"model": "mistral:7b", "messages": CHAT})).splitlines()
+    found = [msgspec.json.decode(line) for line in lines]
+    assert found[0]["message"]["content"] == "four"
+    calls = [c for line in found for c in line["message"].get("tool_calls", [])]
+    assert calls == [{"function": {"name": "look", "arguments": {"a": 1}}, "id": "c1"}]
+    assert found[-1]["done"]
+    assert found[-1]["prompt_eval_count"] == 9
+    body = {"model": "mistral:7b", "messages": CHAT, "stream": True, "max_tokens": 9}
+    text = (await post(f"{url}/v1/messages", body)).decode()
+    assert '"type":"tool_use","id":"c1","name":"look","input":{}' in text
+    assert '"partial_json":"{\\"a\\":1}"' in text
+    assert '"stop_reason":"tool_use"' in text
+
+
+@pytest.mark.embedded
+async def test_with_no_host_the_embedded_engine_answers_on_every_wire() -> None:
+    settings = Settings(
+        hosts=(HostSettings(url="http://127.0.0.1:9", name="ollama"),),
+        serve=ServeSettings(port=0, log="off"),
+        records=RecordSettings(enabled=False),
+    )
+    serving = Serving(settings)
+    host, port = await serving.start()
+    url = f"http://{host}:{port}"
+    try:
+        asked: dict[str, Any] = {"model": "auto", "messages": CHAT, "max_tokens": 8}
+        for path, more, found in (
+            ("/v1/chat/completions", {}, b'"chat.completion"'),
+            ("/v1/chat/completions", {"stream": True}, b"data: [DONE]"),
+            ("/api/chat", {"options": {"num_predict": 8}}, b'"done":true'),
+            ("/v1/messages", {"stream": True}, b"message_stop"),
+        ):
+            told = await post(url + path, asked | more)
+            assert found in told, path
+            assert b'"host":"embedded"' in told
+    finally:
+        await serving.close()

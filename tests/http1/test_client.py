@@ -1,0 +1,234 @@
+"""The client against servers that behave, misbehave, and go away."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from llm_router.http1.client import (
+    ConnectFailed,
+    Disconnected,
+    InvalidAddress,
+    NameUnresolved,
+    Pool,
+    ProtocolError,
+    Response,
+)
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def server(talk: Talk) -> AsyncIterator[str]:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await talk(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(handle, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    listening.close()
+
+
+def says(*replies: bytes, asked: list[bytes] | None = None) -> Talk:
+    """One reply per request of a connection; then it is closed."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for reply in replies:
+            head = await reader.readuntil(b"\r\n\r\n")
+            if asked is not None:
+                asked.append(head)
+            writer.write(reply)
+            await writer.drain()
+
+    return talk
+
+
+async def read(response: Response) -> bytes:
+    data = b""
+    while piece := await response.readany(5.0):
+        data += piece
+    response.release()
+    return data
+
+
+@asynccontextmanager
+async def pool(url: str, **more: object) -> AsyncIterator[Pool]:
+    made = Pool(url, connect_s=2.0, **more)  # type: ignore[arg-type]
+    yield made
+    await made.close()
+
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+async def test_connections_are_kept_and_used_again() -> None:
+    async with server(says(OK, OK, OK)) as url, pool(url) as client:
+        for _ in range(3):
+            assert await read(await client.request("GET", "/")) == b"ok"
+        assert len(client._open) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "body"),
+    [
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n", b"abc"),
+        (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", b"until the end"),
+        (b"HTTP/1.0 200 OK\r\n\r\nold", b"old"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, b"ok"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
+            + zlib.compress(b"packed" * 50, wbits=zlib.MAX_WBITS | 16),
+            b"packed" * 50,
+        ),
+    ],
+)
+async def test_every_framing_of_a_reply(reply: bytes, body: bytes) -> None:
+    async with server(says(reply)) as url, pool(url) as client:
+        response = await client.request("POST", "/", b"{}")
+        assert await read(response) == body
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhal",
+    ],
+)
+async def test_a_reply_that_breaks_off_is_an_error(reply: bytes) -> None:
+    async with server(says(reply)) as url, pool(url) as client:
+        response = await client.request("POST", "/", b"{}")
+        with pytest.raises(Disconnected):
+            await read(response)
+
+
+async def test_garbage_is_no_reply() -> None:
+    async with server(says(b"SSH-2.0-OpenSSH\r\n\r\n")) as url, pool(url) as client:
+        with pytest.raises(ProtocolError):
+            await client.request("GET", "/")
+
+
+async def test_a_kept_connection_that_was_closed_meanwhile() -> None:
+    """GET is asked again on a fresh one; POST is not, since it might run twice."""
+    async with server(says(OK)) as url, pool(url) as client:
+        await read(await client.request("POST", "/", b"{}"))
+        kept = client._idle[0]
+        assert await read(await client.request("GET", "/")) == b"ok"
+        assert kept not in client._open
+
+
+async def test_a_post_is_never_sent_twice() -> None:
+    asked: list[bytes] = []
+
+    async def drops(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        if len(asked) == 1:
+            writer.write(OK)
+            await writer.drain()
+            asked.append(await reader.readuntil(b"\r\n\r\n"))
+
+    async with server(drops) as url, pool(url) as client:
+        await read(await client.request("POST", "/", b""))
+        with pytest.raises(Disconnected) as caught:
+            await client.request("POST", "/", b"")
+        assert not caught.value.begun
+    assert len(asked) == 2
+
+
+async def test_causes_are_told_apart() -> None:
+    async with pool("http://127.0.0.1:9") as client:
+        with pytest.raises(ConnectFailed):
+            await client.request("GET", "/")
+    async with pool("http://no-such-host.invalid") as client:
+        with pytest.raises(NameUnresolved):
+            await client.request("GET", "/")
+    for address in ("ftp://x", "http://", "http://a:b:c"):
+        with pytest.raises(InvalidAddress):
+            Pool(address, connect_s=1.0)
+
+
+async def test_waits_have_limits() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
+        await reader.read()
+
+    async with server(silent) as url, pool(url) as client:
+        response = await client.request("GET", "/")
+        with pytest.raises(TimeoutError):
+            await response.readany(0.05)
+        response.close()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with server(mute) as url, pool(url) as client:
+        with pytest.raises(TimeoutError):
+            await client.request("GET", "/", limit_s=0.05)
+
+
+async def test_address_parts_become_headers() -> None:
+    asked: list[bytes] = []
+    async with server(says(OK, asked=asked)) as url:
+        with_user = url.replace("http://", "http://me:p%40ss@") + "/base"
+        async with pool(with_user, headers={"x-a": "b"}) as client:
+            await read(await client.request("GET", "/api/tags"))
+    head = asked[0].decode().lower()
+    assert head.startswith("get /base/api/tags http/1.1\r\n")
+    assert "authorization: basic bwu6cebzcw==" in head
+    assert "x-a: b" in head
+    assert url.removeprefix("http://") in head
+    async with pool(url) as client:
+        with pytest.raises(InvalidAddress):
+            await client.request("GET", "/a b")
+        with pytest.raises(InvalidAddress):
+            await client.request("GET", "/", headers={"x": "a\r\nb: c"})
+
+
+async def test_a_slow_reader_holds_the_server_back() -> None:
+    sent = 0
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        for _ in range(1000):
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            sent += 65536
+
+    async with server(flood) as url, pool(url) as client:
+        response = await client.request("GET", "/")
+        await asyncio.sleep(0.2)
+        assert response._waiting_bytes < 2_000_000
+        held = sent
+        assert held < 30_000_000
+        assert len(await read(response)) == 65_536_000
+
+
+async def test_a_body_in_pieces_goes_out_chunked() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"abc"
+        yield b""
+        yield b"de"
+
+    got = b""
+
+    async def takes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal got
+        got = await reader.readuntil(b"0\r\n\r\n")
+        writer.write(OK)
+
+    async with server(takes) as url, pool(url) as client:
+        assert await read(await client.request("POST", "/blob", pieces=pieces())) == b"ok"
+    assert got.endswith(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
