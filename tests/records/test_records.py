@@ -19,7 +19,7 @@ from llm_router.errors import InvalidRequest, OutOfMemory
 from llm_router.records.reader import Filter, NoRecords, Records
 from llm_router.records.record import RequestRecord
 from llm_router.records.settings import RecordSettings
-from llm_router.records.store import SCHEMA_VERSION, Store
+from llm_router.records.store import SCHEMA_VERSION, Store, row_of
 from llm_router.records.writer import Recorder
 
 
@@ -87,7 +87,7 @@ def test_the_same_task_has_the_same_hash_here_and_another_elsewhere(tmp_path: Pa
     hashes = []
     for name in ("one", "two"):
         store = Store(tmp_path / name)
-        store.write([record(text="same"), record(text="same"), record(text="other")])
+        store.write([row_of(record(text=text)) for text in ("same", "same", "other")])
         store.close()
         hashes.append([row[0] for row in rows(tmp_path / name, "task_hash")])
     assert hashes[0][0] == hashes[0][1] != hashes[0][2]
@@ -241,7 +241,7 @@ def test_two_processes_share_a_file(tmp_path: Path) -> None:
 
 def test_old_and_excess_records_are_removed(tmp_path: Path) -> None:
     store = Store(tmp_path / "r")
-    store.write([record(n) for n in range(1000)])
+    store.write([row_of(record(n)) for n in range(1000)])
     assert store.tidy(max_age_days=1, max_bytes=10**9) == 0
     assert store.tidy(max_age_days=1, max_bytes=1000) == 100
     assert store.tidy(max_age_days=1e-9, max_bytes=10**9) == 900

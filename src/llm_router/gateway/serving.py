@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -124,7 +125,7 @@ class Serving:
         except OSError as error:
             raise ConfigError(
                 f"cannot listen on {serve.host}:{serve.port}",
-                why=(error.strerror or str(error)).lower(),
+                why=(os.strerror(error.errno) if error.errno else str(error)).lower(),
                 hint="stop what listens there, or choose another: llm-router serve --port 11436",
             ) from error
         self._warming = asyncio.ensure_future(self._warm())

@@ -6,7 +6,8 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -49,12 +50,43 @@ CREATE TABLE IF NOT EXISTS events (
 );
 """
 
-_INSERT = f"INSERT INTO requests VALUES (NULL{', ?' * 19})"  # noqa: S608 - question marks only
+_ONE_ROW = f"(NULL{', ?' * 19})"
+MOST_AT_ONCE = 100
+"""Rows of one statement. While it runs the interpreter is free, so few large ones disturb requests least."""
+
+Row = tuple[object, ...]
+_TASK = 15
+"""Place of the task's text in a row that is not written yet; its hash stands there in the file."""
+
 _encode = msgspec.json.Encoder().encode
 
 
 class TooNew(Exception):
     """The file was written by a later version of this program."""
+
+
+def row_of(record: RequestRecord) -> Row:
+    """A record as it waits to be written: cheap to make, and it keeps nothing alive but words."""
+    decision = record.decision
+    return (
+        record.request_id,
+        decision.decision_id if decision is not None else None,
+        record.at_ns,
+        record.key,
+        decision.category if decision is not None else None,
+        decision.classification.stage if decision is not None else None,
+        decision.confidence if decision is not None else None,
+        record.model,
+        record.host,
+        record.status,
+        record.error_code,
+        record.elapsed_s * 1000,
+        None if record.first_token_s is None else record.first_token_s * 1000,
+        record.usage.prompt_tokens,
+        record.usage.output_tokens,
+        record.text,
+        _encode(record.details()),
+    )
 
 
 class Store:
@@ -85,12 +117,14 @@ class Store:
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('hash_key', ?)", (os.urandom(32),))
         (self._hash_key,) = self._db.execute("SELECT value FROM meta WHERE name='hash_key'").fetchone()
 
-    def write(self, records: Iterable[RequestRecord], events: Sequence[tuple[int, str, str]] = ()) -> None:
-        """One transaction; ``events`` are (wall clock ns, kind, text)."""
-        rows = [self._row(record) for record in records]
+    def write(self, rows: Sequence[Row], events: Sequence[tuple[int, str, str]] = ()) -> None:
+        """One transaction of rows as ``row_of`` makes them; ``events`` are (wall clock ns, kind, text)."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.executemany(_INSERT, rows)
+            for first in range(0, len(rows), MOST_AT_ONCE):
+                some = [self._hashed(row) for row in rows[first : first + MOST_AT_ONCE]]
+                insert = f"INSERT INTO requests VALUES {', '.join([_ONE_ROW] * len(some))}"  # noqa: S608
+                self._db.execute(insert, tuple(chain.from_iterable(some)))
             if events:
                 self._db.executemany("INSERT INTO events VALUES (NULL, ?, ?, ?)", events)
             self._db.execute("COMMIT")
@@ -99,30 +133,11 @@ class Store:
                 self._db.execute("ROLLBACK")
             raise
 
-    def _row(self, record: RequestRecord) -> tuple[object, ...]:
-        decision = record.decision
-        task = record.text.encode("utf-8", "replace")
-        return (
-            record.request_id,
-            decision.decision_id if decision is not None else None,
-            record.at_ns,
-            record.key,
-            decision.category if decision is not None else None,
-            decision.classification.stage if decision is not None else None,
-            decision.confidence if decision is not None else None,
-            record.model,
-            record.host,
-            record.status,
-            record.error_code,
-            record.elapsed_s * 1000,
-            None if record.first_token_s is None else record.first_token_s * 1000,
-            record.usage.prompt_tokens,
-            record.usage.output_tokens,
-            hashlib.blake2b(task, key=self._hash_key, digest_size=16).digest(),
-            len(record.text),
-            record.text[:MAX_TEXT_CHARS].encode("utf-8", "replace").decode() if self._keep_text else None,
-            _encode(record.details()),
-        )
+    def _hashed(self, row: Row) -> Row:
+        task = str(row[_TASK])
+        digest = hashlib.blake2b(task.encode("utf-8", "replace"), key=self._hash_key, digest_size=16).digest()
+        kept = task[:MAX_TEXT_CHARS].encode("utf-8", "replace").decode() if self._keep_text else None
+        return (*row[:_TASK], digest, len(task), kept, row[_TASK + 1])
 
     def tidy(self, *, max_age_days: float, max_bytes: int) -> int:
         """Removes what is too old, and the oldest tenth where the file is too large; gives how many rows."""

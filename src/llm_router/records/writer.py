@@ -16,7 +16,7 @@ from pathlib import Path
 
 from llm_router.records.record import RequestRecord
 from llm_router.records.settings import RecordSettings
-from llm_router.records.store import Store, TooNew
+from llm_router.records.store import Row, Store, TooNew, row_of
 
 log = logging.getLogger("llm_router.records")
 
@@ -43,7 +43,7 @@ class Recorder:
     def __init__(self, path: Path, settings: RecordSettings) -> None:
         self.path = path
         self._settings = settings
-        self._queue: deque[RequestRecord] = deque()
+        self._queue: deque[Row] = deque()
         self._dropped = 0
         self._untold = 0
         self._why = ""
@@ -59,7 +59,7 @@ class Recorder:
         if len(self._queue) >= self._settings.queue:
             self._drop(1, "records come faster than they can be written")
             return
-        self._queue.append(record)
+        self._queue.append(row_of(record))
 
     @property
     def problem(self) -> Problem | None:
