@@ -17,6 +17,7 @@ from llm_router.classify.conversation import (
     without_past_pictures,
 )
 from llm_router.classify.rules import Rules
+from llm_router.classify.vectors import asks_for_vectors
 from llm_router.decision import Evidence, StageName
 from llm_router.fleet.fleet import Fleet
 from llm_router.request import RouteRequest
@@ -53,6 +54,7 @@ class EncoderStage:
         self._problem = ""
         self._loading = threading.Lock()
         self._rules = Rules(fleet)
+        self._embedding = frozenset(fleet.categories_needing.get("embedding", ()))
         self._seeing = frozenset(fleet.categories_needing.get("vision", ()))
         self._of_any_language = frozenset(
             name for name, category in fleet.categories.items() if not category.requires.language
@@ -87,6 +89,11 @@ class EncoderStage:
             if told.probabilities:
                 return replace(told, allowed=allowed, evidence=evidence + told.evidence)
         judged = encoder.judge(reading, allowed, picture=picture, earlier=earlier, share=share)
+        spoken_of = judged.category in self._embedding and not asks_for_vectors(request.task)
+        if spoken_of and allowed - self._embedding:
+            allowed -= self._embedding
+            judged = encoder.judge(reading, allowed, picture=picture, earlier=earlier, share=share)
+            evidence += (Evidence("no_vectors", "speaks of vectors and asks for none"),)
         if earlier is not None and share >= _TOLD_FROM:
             evidence += (Evidence("follow_up", "goes on with the task before it"),)
             reading = earlier
@@ -94,7 +101,7 @@ class EncoderStage:
             probabilities=judged.probabilities,
             chosen=judged.category,
             sureness=judged.confidence,
-            allowed=allowed if talk.past_pictures else None,
+            allowed=allowed if talk.past_pictures or spoken_of else None,
             evidence=evidence + _evidence(encoder, reading, judged, picture=picture),
         )
 
