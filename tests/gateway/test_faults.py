@@ -98,6 +98,8 @@ async def test_where_all_fail_there_is_one_error_with_every_attempt(here: Here) 
     status, told, headers = await here.post("/v1/chat/completions", body())
     assert status == 503
     assert headers["retry-after"]
+    assert headers["x-router-category"] == "simple_chat"
+    assert len(headers["x-router-decision-id"]) == 32
     assert OWNER in told["error"]["message"]
     assert "gemma2:9b" in told["error"]["message"]
 

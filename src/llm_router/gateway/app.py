@@ -50,6 +50,7 @@ class Visit:
         "caller",
         "cors",
         "created_s",
+        "decision",
         "exchange",
         "gateway",
         "is_task",
@@ -66,6 +67,7 @@ class Visit:
         self.request_id = _request_id(exchange.headers.get("x-request-id"))
         self.caller: Caller = ANYONE
         self.is_task = False
+        self.decision: Decision | None = None
         self.cors: tuple[tuple[str, str], ...] = ()
 
     async def body(self) -> bytes:
@@ -213,7 +215,7 @@ class Gateway:
     async def _answer(self, visit: Visit, endpoint: Endpoint, asked: Asked, served: Served) -> None:
         request = asked.request
         visit.caller.may_ask(request)
-        decision = served.decision = await visit.router.decide(request)
+        decision = served.decision = visit.decision = await visit.router.decide(request)
         decision = visit.caller.allowed(decision)
         if self._without_fallback(visit):
             decision = replace(decision, chain=decision.chain[:1])
@@ -286,6 +288,8 @@ class Gateway:
         status = status_of(error)
         shape = endpoint.error if endpoint is not None else _shape_of(exchange.path)
         lines = [_JSON, ("x-request-id", visit.request_id), *visit.cors]
+        if visit.decision is not None:
+            lines += told.headers_of_failure(visit.decision)
         if isinstance(error, WrongMethod):
             lines.append(("allow", ", ".join(error.allowed)))
         if status in (429, 503):

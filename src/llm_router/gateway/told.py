@@ -24,6 +24,15 @@ def headers(decision: Decision, model: str, failed: Sequence[Attempt]) -> list[t
     ]
 
 
+def headers_of_failure(decision: Decision) -> list[tuple[str, str]]:
+    """What of it holds although no model answered; the id leads to the rest."""
+    return [
+        ("x-router-category", decision.category),
+        ("x-router-confidence", f"{decision.confidence:.4f}"),
+        ("x-router-decision-id", decision.decision_id),
+    ]
+
+
 def router_object(
     decision: Decision, model: str, host: str, failed: Sequence[Attempt], answer: Answer | None = None
 ) -> JsonObject:
