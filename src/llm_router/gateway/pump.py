@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from llm_router.answer import Answer, Attempt, Decided, Delta, Finished, Switched
+from llm_router.answer import Answer, Attempt, Delta, Finished, Switched
 from llm_router.decision import Decision
 from llm_router.errors import LLMRouterError
 from llm_router.gateway.wires.base import Renderer, Told
@@ -25,7 +25,6 @@ class Outcome:
     answer: Answer | None = None
     error: LLMRouterError | None = None
     attempts: list[Attempt] = field(default_factory=list)
-    streamed: bool = False
 
 
 async def whole(router: Router, request: RouteRequest, decision: Decision, outcome: Outcome) -> None:
@@ -56,6 +55,7 @@ class Stream:
         self._headers = headers
         self._heartbeat_s = heartbeat_s
         self._timer: asyncio.TimerHandle | None = None
+        self._outcome = Outcome()
         self._model = ""
         self._begun = False
 
@@ -64,6 +64,7 @@ class Stream:
 
         Nothing of a model is shown before its first real word: until then another one may still take over.
         """
+        self._outcome = outcome
         self._model = decision.answer_model or ""
         held: list[Delta] = []
         self._wait()
@@ -75,7 +76,7 @@ class Stream:
                             held.append(event)
                             if event.empty:
                                 continue
-                            self._begin(outcome, held)
+                            self._begin(held)
                         else:
                             self._exchange.write(self._renderer.piece(event))
                         await self._exchange.drain()
@@ -84,9 +85,7 @@ class Stream:
                         self._model = event.next_model
                         held.clear()
                     elif isinstance(event, Finished):
-                        self._finish(event.answer, outcome, held)
-                    elif isinstance(event, Decided):
-                        pass
+                        self._finish(event.answer, held)
         except LLMRouterError as error:
             outcome.error = error
             if not self._exchange.started:
@@ -95,32 +94,30 @@ class Stream:
         finally:
             self._stop()
 
-    def _begin(self, outcome: Outcome, held: list[Delta]) -> None:
+    def _begin(self, held: list[Delta]) -> None:
         self._stop()
         self._begun = True
-        self._start(outcome)
-        begin = self._renderer.begin(self._told(self._model, outcome))
+        self._start()
+        begin = self._renderer.begin(self._told(self._model, self._outcome))
         self._exchange.write(begin + b"".join(map(self._renderer.piece, held)))
         held.clear()
 
-    def _start(self, outcome: Outcome) -> None:
+    def _start(self) -> None:
         if not self._exchange.started:
-            outcome.streamed = True
-            self._exchange.start(200, self._headers(self._model, outcome))
+            self._exchange.start(200, self._headers(self._model, self._outcome))
 
-    def _finish(self, answer: Answer, outcome: Outcome, held: list[Delta]) -> None:
-        outcome.answer = answer
+    def _finish(self, answer: Answer, held: list[Delta]) -> None:
+        self._outcome.answer = answer
         if not self._begun:
-            self._begin(outcome, held)
-        self._exchange.end(self._renderer.final(answer, self._told(answer.model, outcome)))
+            self._begin(held)
+        self._exchange.end(self._renderer.final(answer, self._told(answer.model, self._outcome)))
 
     def _wait(self) -> None:
         if self._heartbeat_s > 0 and self._renderer.heartbeat:
-            self._outcome = Outcome()
             self._timer = asyncio.get_running_loop().call_later(self._heartbeat_s, self._beat)
 
     def _beat(self) -> None:
-        self._start(self._outcome)
+        self._start()
         self._exchange.write(self._renderer.heartbeat)
         self._timer = asyncio.get_running_loop().call_later(self._heartbeat_s, self._beat)
 
