@@ -125,6 +125,10 @@ class Router:
         for provider in self._providers:
             await provider.close()
 
+    def look_again(self, host: str) -> None:
+        """What is known of a host is old: something was changed there."""
+        self._watch.forget(host)
+
     @property
     def providers(self) -> tuple[Provider, ...]:
         """The hosts as they are spoken to, in the order of the configuration."""

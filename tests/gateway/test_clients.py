@@ -351,6 +351,7 @@ class TestOllama:
         assert steps[-1] == "success"
         assert here.asked("/api/pull")[-1]["model"] == "phi4"
         await llama.copy("mistral:7b", "mine")
+        assert "mine:latest" in [model.model for model in (await llama.list()).models]
         await llama.delete("mine")
         with pytest.raises(ollama.ResponseError):
             await llama.delete("auto")

@@ -237,6 +237,8 @@ async def _pass(visit: Visit, body: bytes | AsyncIterator[bytes] | None) -> None
             exchange.end(_encoder.encode({"error": str(error)}) + b"\n")
         else:
             exchange.end()
+        finally:
+            visit.router.look_again(provider.name)
 
 
 async def _first_ollama(visit: Visit) -> OllamaProvider:
