@@ -166,13 +166,16 @@ KNOWN_FIELDS = frozenset(_Body.__struct_fields__) | {"stream", "stream_options",
 _decoder = msgspec.json.Decoder(_Body)
 
 
-def request_from_json(data: bytes | str, *, sent: SentBody | None = None) -> RouteRequest:
+def request_from_json(
+    data: bytes | str, *, sent: SentBody | None = None, kind: ApiKind | None = None
+) -> RouteRequest:
     """One OpenAI or Ollama request body as JSON text → RouteRequest, which keeps ``sent``.
 
-    Raises InvalidRequest that names the field which is wrong.
+    ``kind`` is what the body's path asks for; it counts where the body has the field for it. Raises
+    InvalidRequest that names the field which is wrong.
     """
     try:
-        return _request(_decoder.decode(data), sent)
+        return _request(_decoder.decode(data), sent, kind)
     except msgspec.ValidationError as error:
         raise _wrong_field(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -218,17 +221,30 @@ def _wrong_field(error: msgspec.ValidationError) -> InvalidRequest:
     )
 
 
-def _request(body: _Body, sent: SentBody | None = None) -> RouteRequest:
-    if body.input is not None:
-        return _embedding(body, body.input)
-    if body.messages is None and body.prompt is None:
-        raise InvalidRequest(
-            "the body asks nothing",
-            why="it has none of messages, prompt and input",
-            hint="send messages, prompt or input, as OpenAI's or Ollama's API takes them",
-        )
-    kind = ApiKind.CHAT if body.messages is not None else ApiKind.GENERATE
-    messages = _chat_messages(body.messages) if body.messages is not None else _prompt_messages(body)
+def _kind(body: _Body, wanted: ApiKind | None) -> ApiKind:
+    found = {
+        ApiKind.EMBEDDING: body.input is not None,
+        ApiKind.CHAT: body.messages is not None,
+        ApiKind.GENERATE: body.prompt is not None or (wanted is ApiKind.GENERATE and bool(body.images)),
+    }
+    if wanted is not None and found[wanted]:
+        return wanted
+    for kind, given in found.items():
+        if given:
+            return kind
+    raise InvalidRequest(
+        "the body asks nothing",
+        why="it has none of messages, prompt and input",
+        hint="send messages, prompt or input, as OpenAI's or Ollama's API takes them",
+    )
+
+
+def _request(body: _Body, sent: SentBody | None = None, wanted: ApiKind | None = None) -> RouteRequest:
+    kind = _kind(body, wanted)
+    if kind is ApiKind.EMBEDDING and body.input is not None:
+        return _embedding(body, body.input, sent)
+    chats = kind is ApiKind.CHAT and body.messages is not None
+    messages = _chat_messages(body.messages or ()) if chats else _prompt_messages(body)
     return RouteRequest(
         messages=messages,
         kind=kind,
@@ -244,7 +260,7 @@ def _request(body: _Body, sent: SentBody | None = None) -> RouteRequest:
     )
 
 
-def _embedding(body: _Body, value: str | Sequence[Any]) -> RouteRequest:
+def _embedding(body: _Body, value: str | Sequence[Any], sent: SentBody | None) -> RouteRequest:
     items = [value] if isinstance(value, str) else list(value)
     texts = [item for item in items if isinstance(item, str)]
     if len(texts) < len(items):
@@ -260,6 +276,7 @@ def _embedding(body: _Body, value: str | Sequence[Any]) -> RouteRequest:
         options=dict(body.options or {}),
         dimensions=_whole("dimensions", body.dimensions),
         session_id=body.session_id or body.user,
+        body=sent,
     )
 
 

@@ -220,6 +220,9 @@ class Tool:
     parameters: JsonObject = field(default_factory=dict)
 
 
+_fields_decoder = msgspec.json.Decoder(dict[str, Any])
+
+
 class SentBody:
     """A body as the caller sent it, for servers: nothing in it is lost.
 
@@ -242,9 +245,17 @@ class SentBody:
 
     @property
     def fields(self) -> JsonObject:
-        """Everything that was sent. Not to be changed."""
+        """Everything that was sent. Not to be changed.
+
+        Raises InvalidRequest where a field that nobody looked at so far cannot be read.
+        """
         if self._fields is None:
-            self._fields = msgspec.json.decode(self._data, type=dict[str, Any])
+            try:
+                self._fields = _fields_decoder.decode(self._data)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise InvalidRequest(
+                    "a field of the body cannot be read", why=str(error), hint="correct it, or leave it out"
+                ) from None
         return self._fields
 
     @property

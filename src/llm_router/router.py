@@ -422,7 +422,11 @@ class Router:
     async def _vectors(self, run: _Run, attempt: _Running) -> Embeddings:
         candidate, request = attempt.candidate, run.request
         call = EmbedCall(
-            candidate.served_as, request.inputs or (request.prompt,), candidate.num_ctx, request.dimensions
+            candidate.served_as,
+            request.inputs or (request.prompt,),
+            candidate.num_ctx,
+            request.dimensions,
+            request if request.inputs else None,
         )
         async with self._limit(run, attempt):
             return await self._watch.provider(candidate.host).embed(call)

@@ -50,12 +50,16 @@ class ChatCall:
 
 @dataclass(frozen=True, slots=True)
 class EmbedCall:
-    """Texts to embed. Over-long input is an error, never cut in silence."""
+    """Texts to embed. Over-long input is an error, never cut in silence unless the caller wants it cut.
+
+    ``request`` is where they come from: what else its body holds goes to the server too.
+    """
 
     model: str
     inputs: tuple[str, ...]
     num_ctx: int | None = None
     dimensions: int | None = None
+    request: RouteRequest | None = None
 
 
 class Provider(Protocol):

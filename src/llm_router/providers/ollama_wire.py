@@ -151,9 +151,21 @@ def tool_body(tool: Tool) -> Json:
 
 def embed_body(call: EmbedCall) -> JsonObject:
     """``/api/embed``; with ``truncate`` left on, Ollama would cut long texts without a word."""
+    request = call.request
     body: JsonObject = {"model": call.model, "input": list(call.inputs), "truncate": False}
+    options: JsonObject = {}
+    if request is not None:
+        sent = request.unknown
+        body |= {name: value for name, value in sent.items() if name not in _OWN_FIELDS and name not in body}
+        if request.model is not None and "keep_alive" in sent:
+            body["keep_alive"] = sent["keep_alive"]
+        if sent.get("truncate") is True:
+            body["truncate"] = True
+        options |= {k: v for k, v in request.options.items() if k not in RELOADING_OPTIONS and k != "num_ctx"}
     if call.num_ctx:
-        body["options"] = {"num_ctx": call.num_ctx}
+        options["num_ctx"] = call.num_ctx
+    if options:
+        body["options"] = options
     if call.dimensions:
         body["dimensions"] = call.dimensions
     return body

@@ -202,7 +202,9 @@ def _content(message: Message) -> Json:
 
 def embed_body(call: EmbedCall) -> JsonObject:
     """``/v1/embeddings``."""
-    body: JsonObject = {"model": call.model, "input": list(call.inputs), "encoding_format": "float"}
+    sent = call.request.unknown if call.request is not None else {}
+    body: JsonObject = {name: value for name, value in sent.items() if name not in _OLLAMA_ONLY}
+    body |= {"model": call.model, "input": list(call.inputs), "encoding_format": "float"}
     if call.dimensions:
         body["dimensions"] = call.dimensions
     return body

@@ -22,7 +22,8 @@ _encoder = msgspec.json.Encoder()
 def _parse(data: bytes) -> Asked:
     head = read_head(data)
     stream = head.stream is True
-    request = request_from_json(data, sent=SentBody(COMPLETIONS, data, stream=stream, known=KNOWN_FIELDS))
+    sent = SentBody(COMPLETIONS, data, stream=stream, known=KNOWN_FIELDS)
+    request = request_from_json(data, sent=sent, kind=ApiKind.GENERATE)
     if request.kind is not ApiKind.GENERATE:
         raise InvalidRequest(
             "the body has no prompt",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import array
 import base64
 import sys
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -13,29 +13,45 @@ from llm_router.answer import Answer, Delta, EmbeddingAnswer
 from llm_router.bodies import KNOWN_FIELDS, request_from_json
 from llm_router.errors import InvalidRequest, LLMRouterError
 from llm_router.gateway.wires import ollama
-from llm_router.gateway.wires.base import Asked, Endpoint, Told
+from llm_router.gateway.wires.base import Asked, Endpoint, Preload, Told
+from llm_router.gateway.wires.ollama import EMBED, EMBEDDINGS
 from llm_router.gateway.wires.openai_errors import error_body
 from llm_router.request import ApiKind, JsonObject, RouteRequest, SentBody
 
+T = TypeVar("T")
 Shape = Literal["openai", "openai_base64", "ollama", "ollama_one"]
 
-OPENAI, EMBED, EMBEDDINGS = "/v1/embeddings", "/api/embed", "/api/embeddings"
+OPENAI = "/v1/embeddings"
 _NANOSECONDS = 1_000_000_000
 _encoder = msgspec.json.Encoder()
 
 
-class _Head(msgspec.Struct):
+class _Format(msgspec.Struct):
     encoding_format: str | None = None
-    prompt: str | None = None
+
+
+class _Embed(msgspec.Struct):
     model: str | None = None
+    input: Any = None
 
 
-_head_decoder = msgspec.json.Decoder(_Head)
+class _Embeddings(msgspec.Struct):
+    model: str | None = None
+    prompt: str | None = None
+    options: dict[str, Any] | None = None
+
+
+_format_decoder = msgspec.json.Decoder(_Format)
+_embed_decoder = msgspec.json.Decoder(_Embed)
+_embeddings_decoder = msgspec.json.Decoder(_Embeddings)
 
 
 def _parse_openai(data: bytes) -> Asked:
     request = _request(OPENAI, data)
-    wanted = _head_decoder.decode(data).encoding_format or "float"
+    try:
+        wanted = _format_decoder.decode(data).encoding_format or "float"
+    except msgspec.ValidationError:
+        wanted = "this value"
     if wanted not in ("float", "base64"):
         raise InvalidRequest(
             "cannot use encoding_format",
@@ -45,27 +61,41 @@ def _parse_openai(data: bytes) -> Asked:
     return Asked(request, False, _Renderer("openai_base64" if wanted == "base64" else "openai"))
 
 
-def _parse_embed(data: bytes) -> Asked:
+def _parse_embed(data: bytes) -> Asked | Preload:
+    head = _decoded(_embed_decoder, data)
+    if not head.input and head.model:  # nothing to embed: load the model, or unload it
+        return Preload(head.model, _sent(EMBED, data).fields)
     return Asked(_request(EMBED, data), False, _Renderer("ollama"))
 
 
-def _parse_one(data: bytes) -> Asked:
+def _parse_one(data: bytes) -> Asked | Preload:
     """The older path takes one ``prompt``."""
-    try:
-        head = _head_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        request_from_json(data)
-        raise InvalidRequest(
-            "cannot read the body", why="prompt is no text", hint="send one text as prompt"
-        ) from None
+    head = _decoded(_embeddings_decoder, data)
+    if not head.prompt and head.model:
+        return Preload(head.model, _sent(EMBEDDINGS, data).fields)
     request = RouteRequest(
-        kind=ApiKind.EMBEDDING, inputs=(head.prompt or "",), model=head.model, body=_sent(EMBEDDINGS, data)
+        kind=ApiKind.EMBEDDING,
+        inputs=(head.prompt or "",),
+        model=head.model,
+        options=head.options or {},
+        body=_sent(EMBEDDINGS, data),
     )
     return Asked(request, False, _Renderer("ollama_one"))
 
 
+def _decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(
+            "cannot read the body",
+            why=str(error).replace("`", "'"),
+            hint="send it as Ollama's API takes it",
+        ) from None
+
+
 def _request(path: str, data: bytes) -> RouteRequest:
-    request = request_from_json(data, sent=_sent(path, data))
+    request = request_from_json(data, sent=_sent(path, data), kind=ApiKind.EMBEDDING)
     if request.kind is not ApiKind.EMBEDDING:
         raise InvalidRequest(
             "nothing to embed", why="the body has no input", hint="send a text or a list of texts as input"
@@ -74,7 +104,7 @@ def _request(path: str, data: bytes) -> RouteRequest:
 
 
 def _sent(path: str, data: bytes) -> SentBody:
-    return SentBody(path, data, stream=False, known=KNOWN_FIELDS | {"encoding_format", "truncate"})
+    return SentBody(path, data, stream=False, known=KNOWN_FIELDS | {"encoding_format"})
 
 
 class _Renderer:

@@ -13,9 +13,10 @@ from llm_router.bodies import KNOWN_FIELDS, request_from_json
 from llm_router.errors import InvalidRequest, LLMRouterError
 from llm_router.gateway.splice import with_member
 from llm_router.gateway.wires.base import Asked, Endpoint, Preload, Told
-from llm_router.request import Json, JsonObject, SentBody, ToolCall
+from llm_router.request import ApiKind, Json, JsonObject, SentBody, ToolCall
 
 CHAT, GENERATE = "/api/chat", "/api/generate"
+EMBED, EMBEDDINGS = "/api/embed", "/api/embeddings"
 _NANOSECONDS = 1_000_000_000
 _encoder = msgspec.json.Encoder()
 
@@ -67,7 +68,6 @@ class _Head(msgspec.Struct):
 
 
 _head_decoder = msgspec.json.Decoder(_Head)
-_fields_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
 def _parse(path: str, data: bytes) -> Asked | Preload:
@@ -85,10 +85,11 @@ def _parse(path: str, data: bytes) -> Asked | Preload:
             hint="send it as Ollama's API takes it",
         ) from None
     if _only_loads(path, head):
-        return Preload(head.model or "", _fields_decoder.decode(data))
+        return Preload(head.model or "", SentBody(path, data, stream=False).fields)
     stream = head.stream is not False
     sent = SentBody(path, data, stream=stream, known=KNOWN_FIELDS)
-    request = request_from_json(data, sent=sent)
+    kind = ApiKind.GENERATE if path == GENERATE else ApiKind.CHAT
+    request = request_from_json(data, sent=sent, kind=kind)
     return Asked(request, stream, _Renderer(generates=path == GENERATE))
 
 
@@ -210,6 +211,10 @@ def _sentence(error: LLMRouterError) -> str:
 
 def preloaded(path: str, model: str, done_reason: str) -> bytes:
     """The reply to a body without a task."""
+    if path == EMBED:
+        return _encoder.encode({"model": model, "embeddings": []})
+    if path == EMBEDDINGS:
+        return _encoder.encode({"embedding": []})
     content: JsonObject = {"response": ""}
     if path == CHAT:
         content = {"message": {"role": "assistant", "content": ""}}

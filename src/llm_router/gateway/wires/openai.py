@@ -18,7 +18,7 @@ from llm_router.errors import InvalidRequest, LLMRouterError
 from llm_router.gateway.splice import with_member
 from llm_router.gateway.wires.base import Asked, Endpoint, Told
 from llm_router.gateway.wires.openai_errors import error_body, error_event
-from llm_router.request import Json, JsonObject, SentBody, ToolCall
+from llm_router.request import ApiKind, Json, JsonObject, SentBody, ToolCall
 
 CHAT = "/v1/chat/completions"
 DONE = b"data: [DONE]\n\n"
@@ -92,7 +92,8 @@ def read_head(data: bytes) -> Head:
 def _parse(data: bytes) -> Asked:
     head = read_head(data)
     stream = head.stream is True
-    request = request_from_json(data, sent=SentBody(CHAT, data, stream=stream, known=KNOWN_FIELDS))
+    sent = SentBody(CHAT, data, stream=stream, known=KNOWN_FIELDS)
+    request = request_from_json(data, sent=sent, kind=ApiKind.CHAT)
     if not request.messages:
         raise InvalidRequest(
             "the body has no messages",

@@ -187,7 +187,7 @@ def _message(item: _Item, place: int, thought: str) -> Message:
 def _arguments(item: _Item, place: int) -> JsonObject:
     try:
         return msgspec.json.decode(item.arguments or "{}", type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidRequest(
             f"input[{place}].arguments cannot be read", why=str(error), hint="send the text of a JSON object"
         ) from None
