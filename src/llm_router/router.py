@@ -268,6 +268,7 @@ class Router:
         Servers without such a request are left alone. Raises UnknownModel, NoModelAvailable or a
         ProviderError.
         """
+        self.refuse_cloud(model)
         world = await self._world()
         if "completion" in model_facts(model, world).capabilities:
             request = RouteRequest.from_text("a short task", model=model)
@@ -287,7 +288,7 @@ class Router:
     ) -> tuple[Decision, World]:
         """The decision and the world it was made in, which the rest of the request goes on with."""
         begun_s = self._clock_s()
-        self._refuse_cloud(request)
+        self.refuse_cloud(request.model)
         if request.wish is not None:
             category = category or request.wish.category
             if policy is None and request.wish.prefer is not None:
@@ -320,10 +321,11 @@ class Router:
             world = self._worlds[policy] = World(self.fleet, hosts, policy)
         return world
 
-    def _refuse_cloud(self, request: RouteRequest) -> None:
-        if request.model and is_cloud(request.model) and not self.settings.policy.allow_cloud:
+    def refuse_cloud(self, model: str | None) -> None:
+        """Raises InvalidRequest for a name that means a model on the internet, unless that is allowed."""
+        if model and is_cloud(model) and not self.settings.policy.allow_cloud:
             raise InvalidRequest(
-                f"{request.model} would be answered on the internet",
+                f"{model[:80]} would be answered on the internet",
                 why="names ending in :cloud leave this machine",
                 hint="choose a local model, or set policy.allow_cloud",
             )

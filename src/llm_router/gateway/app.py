@@ -11,6 +11,7 @@ pull) are plain functions in ``pages`` and ``manage``. A refusal has the shape t
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,18 +19,18 @@ from dataclasses import replace
 
 from llm_router.answer import Answer, Attempt, EmbeddingAnswer
 from llm_router.decision import Decision
-from llm_router.errors import AllAttemptsFailed, LLMRouterError
+from llm_router.errors import AllAttemptsFailed, InvalidRequest, LLMRouterError, NoModelAvailable
 from llm_router.gateway import told
 from llm_router.gateway.coding import decoded
 from llm_router.gateway.guard import Guard
 from llm_router.gateway.keys import ANYONE, Caller, Keys
 from llm_router.gateway.observers import Observer, Served
 from llm_router.gateway.pump import Outcome, Stream, whole
-from llm_router.gateway.refusals import NotHere, Overloaded, Refused, TooLarge, WrongMethod
+from llm_router.gateway.refusals import Failed, NotHere, Overloaded, Refused, TooLarge, WrongMethod
 from llm_router.gateway.wires import endpoints
 from llm_router.gateway.wires.base import Asked, Endpoint, Preload, Told
 from llm_router.gateway.wires.openai_errors import error_body
-from llm_router.http1.server import BodyTooLarge, Exchange
+from llm_router.http1.server import BodyTooLarge, ClientGone, Exchange
 from llm_router.request import ApiKind
 from llm_router.router import Router
 from llm_router.serve_settings import ServeSettings
@@ -37,6 +38,7 @@ from llm_router.serve_settings import ServeSettings
 Page = Callable[["Visit"], Awaitable[None]]
 """A path that is no wire's endpoint; it replies itself, or raises an error."""
 
+log = logging.getLogger("llm_router.gateway")
 _JSON = ("content-type", "application/json")
 _RETRY_AFTER_S = 5
 """Told with a refusal that passes by itself, where nothing better is known."""
@@ -53,6 +55,7 @@ class Visit:
         "decision",
         "exchange",
         "gateway",
+        "is_known",
         "is_task",
         "request_id",
         "router",
@@ -66,6 +69,7 @@ class Visit:
         self.created_s = time.time()
         self.request_id = _request_id(exchange.headers.get("x-request-id"))
         self.caller: Caller = ANYONE
+        self.is_known = False
         self.is_task = False
         self.decision: Decision | None = None
         self.cors: tuple[tuple[str, str], ...] = ()
@@ -117,6 +121,7 @@ class Gateway:
         self._users: dict[Router, int] = {}
         self._endpoints: Mapping[str, Endpoint] = {endpoint.path: endpoint for endpoint in endpoints()}
         self._pages = pages
+        self._named_pages = [(p, methods) for p, methods in pages.items() if p != "/" and p.endswith("/")]
 
     @property
     def router(self) -> Router:
@@ -132,11 +137,17 @@ class Gateway:
         router = self._router
         visit = Visit(self, router, exchange)
         endpoint = self._endpoints.get(exchange.path)
+        visit.is_known = endpoint is not None
         self._users[router] = self._users.get(router, 0) + 1
         try:
             await self._visit(visit, endpoint)
         except LLMRouterError as error:
             self._refuse(visit, endpoint, error)
+        except ClientGone:
+            raise
+        except Exception as error:
+            log.error("%s failed; request id %s", exchange.path, visit.request_id, exc_info=error)
+            self._refuse(visit, endpoint, Failed())
         finally:
             await self._leave(router)
 
@@ -164,10 +175,7 @@ class Gateway:
 
     async def _page(self, visit: Visit) -> None:
         path = visit.exchange.path
-        methods = self._pages.get(path) if path == "/" or not path.endswith("/") else None
-        if methods is None:
-            parent, _, rest = path.rpartition("/")
-            methods = self._pages.get(f"{parent}/") if parent and rest else None
+        methods = self._methods(path)
         if methods is None:
             raise NotHere(f"there is nothing at {path[:80]}", hint="see the paths at /openapi.json")
         method = "GET" if visit.exchange.method == "HEAD" and "HEAD" not in methods else visit.exchange.method
@@ -175,6 +183,17 @@ class Gateway:
         if page is None:
             raise WrongMethod(visit.exchange.method, path, tuple(methods))
         await page(visit)
+
+    def _methods(self, path: str) -> Mapping[str, Page] | None:
+        """What a path takes. A page that ends in ``/`` takes a name after it, which may have slashes too."""
+        if path == "/" or not path.endswith("/"):
+            exact = self._pages.get(path)
+            if exact is not None:
+                return exact
+        for start, methods in self._named_pages:
+            if path.startswith(start) and len(path) > len(start):
+                return methods
+        return None
 
     def _one_more(self) -> _Running:
         if self.running >= self.settings.max_requests:
@@ -204,6 +223,9 @@ class Gateway:
         except LLMRouterError as error:
             served.error = error
             raise
+        except Exception:
+            served.error = Failed()
+            raise
         finally:
             self.observer.served(served)
 
@@ -215,9 +237,10 @@ class Gateway:
     async def _answer(self, visit: Visit, endpoint: Endpoint, asked: Asked, served: Served) -> None:
         request = asked.request
         visit.caller.may_ask(request)
+        without_fallback = self._without_fallback(visit)
         decision = served.decision = visit.decision = await visit.router.decide(request)
         decision = visit.caller.allowed(decision)
-        if self._without_fallback(visit):
+        if without_fallback:
             decision = replace(decision, chain=decision.chain[:1])
         served.decision = decision
         if request.kind is ApiKind.EMBEDDING:
@@ -228,7 +251,17 @@ class Gateway:
             await self._whole(visit, asked, decision, served)
 
     def _without_fallback(self, visit: Visit) -> bool:
-        return (visit.exchange.headers.get("x-router-fallback") or self.settings.fallback) == "never"
+        asked = visit.exchange.headers.get("x-router-fallback")
+        if asked is None:
+            return self.settings.fallback == "never"
+        wanted = asked.strip().lower()
+        if wanted not in ("", "auto", "never"):
+            raise InvalidRequest(
+                "cannot read the header x-router-fallback",
+                why=f"{asked[:40]!r} is neither auto nor never",
+                hint="leave it out for what the settings say",
+            )
+        return (wanted or self.settings.fallback) == "never"
 
     async def _stream(self, visit: Visit, asked: Asked, decision: Decision, served: Served) -> None:
         def headers(model: str, outcome: Outcome) -> list[tuple[str, str]]:
@@ -292,7 +325,7 @@ class Gateway:
             lines += told.headers_of_failure(visit.decision)
         if isinstance(error, WrongMethod):
             lines.append(("allow", ", ".join(error.allowed)))
-        if status in (429, 503):
+        if status in (429, 503) and not (isinstance(error, NoModelAvailable) and not _passes(error)):
             after = error.retry_after_s if isinstance(error, Refused) else None
             lines.append(("retry-after", str(after or _RETRY_AFTER_S)))
         if status == 401:
@@ -317,8 +350,28 @@ class _Running:
         self._gateway.running -= 1
 
 
+_PASSING = frozenset({"host_unreachable", "unhealthy"})
+"""Reasons against a model that pass by themselves; a caller may come back with the same request."""
+
+
+def _passes(error: NoModelAvailable) -> bool:
+    return not error.rejected or any(rejection.code in _PASSING for rejection in error.rejected)
+
+
+def _status_of_none(error: NoModelAvailable) -> int:
+    """Whose affair it is that no model may take a task: a client repeats what gets a 503, again and again."""
+    codes = {rejection.code for rejection in error.rejected}
+    if _passes(error):
+        return 503
+    if "context" in codes or codes == {"capability"}:
+        return 400
+    return 404 if codes == {"not_installed"} and len(error.rejected) == 1 else 503
+
+
 def status_of(error: LLMRouterError) -> int:
     """Of a chain that failed, the status of its last failure where all failed alike."""
+    if isinstance(error, NoModelAvailable):
+        return _status_of_none(error)
     if isinstance(error, AllAttemptsFailed):
         found = {attempt.error.http_status for attempt in error.attempts if attempt.error is not None}
         if len(found) == 1:

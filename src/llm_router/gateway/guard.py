@@ -72,8 +72,7 @@ class Guard:
                 ("access-control-expose-headers", "*, x-request-id"),
                 ("vary", "origin"),
             )
-        parts = urlsplit(plain)
-        if parts.netloc == host.lower() or is_loopback(parts.hostname or "") or _is_app(parts.scheme):
+        if _is_near(plain, host.lower()):
             return ()
         raise NotAllowed(
             f"no web page of {origin[:80]!r} may call this",
@@ -94,6 +93,16 @@ class Guard:
             else ()
         )
         exchange.reply(204, (*cors, *allowed))
+
+
+def _is_near(origin: str, host: str) -> bool:
+    """Whether a page comes from this machine, or from where it calls."""
+    try:
+        parts = urlsplit(origin)
+        name = parts.hostname or ""
+    except ValueError:  # it is no address at all
+        return False
+    return bool(name and parts.netloc == host) or is_loopback(name) or _is_app(parts.scheme)
 
 
 def _is_app(scheme: str) -> bool:

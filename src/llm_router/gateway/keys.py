@@ -131,9 +131,14 @@ class Caller:
 
     def may_ask(self, request: RouteRequest) -> None:
         """Raises NotAllowed for a model that this key may not name."""
-        if self._models and request.model is not None and canonical(request.model) not in self._models:
+        if request.model is not None:
+            self.may_use(request.model)
+
+    def may_use(self, model: str) -> None:
+        """The same for a name."""
+        if self._models and canonical(model) not in self._models:
             raise NotAllowed(
-                f"{self.name} may not use {request.model[:80]}",
+                f"{self.name} may not use {model[:80]}",
                 why="it is not among the models of this key",
                 hint=f"use one of {', '.join(sorted(self.entry.models if self.entry else ()))}, or auto",
             )

@@ -249,7 +249,10 @@ async def resident(router: Router) -> JsonObject:
 async def openai_models(router: Router) -> list[JsonObject]:
     """Entries of ``GET /v1/models``."""
     world = await router.world()
-    names = {canonical(model): model for host in world.hosts if host.reachable for model in host.installed}
+    names: dict[str, str] = {}
+    for host in world.hosts:
+        for model in host.installed if host.reachable else ():
+            names.setdefault(canonical(model), model)
     return [
         *(_openai_model(v.name, "llm-router", v.context_tokens) for v in virtual_models(world)),
         *(_openai_model(name, "library", None) for name in names.values()),
@@ -274,12 +277,15 @@ def _openai_model(name: str, owner: str, context_tokens: int | None) -> JsonObje
     return told | ({"context_length": context_tokens} if context_tokens else {})
 
 
+def anthropic_model(model: JsonObject) -> JsonObject:
+    """An entry of that list as Anthropic's clients read it."""
+    name = model["id"]
+    return {"type": "model", "id": name, "display_name": name, "created_at": "2026-01-01T00:00:00Z"}
+
+
 def anthropic_models(models: Sequence[JsonObject]) -> JsonObject:
     """The same list as Anthropic's clients read it."""
-    data: list[Any] = [
-        {"type": "model", "id": m["id"], "display_name": m["id"], "created_at": "2026-01-01T00:00:00Z"}
-        for m in models
-    ]
+    data: list[Any] = [anthropic_model(model) for model in models]
     ids = [entry["id"] for entry in data]
     return {
         "data": data,

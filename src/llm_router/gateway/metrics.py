@@ -126,7 +126,7 @@ class Metrics:
             self._loads.labels(model).inc()
 
     def refused(self, visit: Visit, error: LLMRouterError, status: int) -> None:
-        self._request("other", str(status)).inc()
+        self._request(visit.exchange.path if visit.is_known else "other", str(status)).inc()
 
     def _known(self, model: str) -> str:
         """Names of models come from hosts and the fleet, never from a caller; still there is a bound."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +15,9 @@ from llm_router.gateway.wires.base import Asked, Endpoint
 
 if TYPE_CHECKING:
     from llm_router.gateway.app import Visit
+
+
+log = logging.getLogger("llm_router.gateway")
 
 
 class Served:
@@ -69,12 +73,26 @@ class Observers:
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
+        self._told: set[type] = set()
 
     def served(self, served: Served) -> None:
         served.ended_s = time.perf_counter()
         for observer in self._observers:
-            observer.served(served)
+            try:
+                observer.served(served)
+            except Exception:
+                self._failed(observer)
 
     def refused(self, visit: Visit, error: LLMRouterError, status: int) -> None:
         for observer in self._observers:
-            observer.refused(visit, error, status)
+            try:
+                observer.refused(visit, error, status)
+            except Exception:
+                self._failed(observer)
+
+    def _failed(self, observer: Observer) -> None:
+        """A mistake of ours must not become one of the request's; told once, it would come with each."""
+        kind = type(observer)
+        if kind not in self._told:
+            self._told.add(kind)
+            log.exception("%s failed", kind.__name__)

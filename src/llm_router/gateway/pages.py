@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from llm_router.bodies import request_from_json
 from llm_router.errors import InvalidRequest, LLMRouterError, NoModelAvailable
 from llm_router.gateway import listing
 from llm_router.gateway.app import Page, Visit
+from llm_router.gateway.dry_run import request_of
 from llm_router.gateway.metrics import CONTENT_TYPE, Metrics
 from llm_router.gateway.refusals import NotHere
 from llm_router.names import is_auto
@@ -22,6 +23,7 @@ from llm_router.records.writer import Recorder
 from llm_router.request import JsonObject
 
 _encoder = msgspec.json.Encoder()
+_DIGEST = re.compile("sha256(:|-|%3[aA])[0-9a-fA-F]{64}")
 MOST_RECORDS = 1000
 Pages = dict[str, Mapping[str, Page]]
 
@@ -110,17 +112,22 @@ async def _models(visit: Visit) -> None:
 async def _model(visit: Visit) -> None:
     visit.gateway.keys.caller(visit.exchange.headers)
     name = unquote(visit.exchange.path.removeprefix("/v1/models/"))
-    visit.reply(200, _encoder.encode(await listing.openai_model(visit.router, name)))
+    model = await listing.openai_model(visit.router, name)
+    if "anthropic-version" in visit.exchange.headers:
+        model = listing.anthropic_model(model)
+    visit.reply(200, _encoder.encode(model))
 
 
 async def _route(visit: Visit) -> None:
     """The decision for a body of any wire, without running it."""
     caller = visit.gateway.keys.caller(visit.exchange.headers)
-    data = await visit.body()
-    request = request_from_json(data)
-    caller.may_ask(request)
-    decision = caller.allowed(await visit.router.decide(request))
-    visit.reply(200, _encoder.encode(decision.as_json()))
+    with caller.one_more():
+        data = await visit.body()
+        speaks_anthropic = "anthropic-version" in visit.exchange.headers
+        request = request_of(data, query_of(visit).get("path"), anthropic=speaks_anthropic)
+        caller.may_ask(request)
+        decision = caller.allowed(await visit.router.decide(request))
+        visit.reply(200, _encoder.encode(decision.as_json()))
 
 
 def _metrics_page(metrics: Metrics, recorder: Recorder | None) -> Page:
@@ -137,7 +144,7 @@ def _latest(recorder: Recorder) -> Page:
     async def page(visit: Visit) -> None:
         visit.gateway.keys.admin(visit.exchange.headers)
         asked = query_of(visit).get("limit", "20")
-        if not asked.isdecimal() or not 1 <= int(asked) <= MOST_RECORDS:
+        if len(asked) > 9 or not asked.isdecimal() or not 1 <= int(asked) <= MOST_RECORDS:
             raise InvalidRequest(
                 "cannot read limit",
                 why=f"{asked[:40]!r} is not a whole number from 1 to {MOST_RECORDS}",
@@ -175,6 +182,8 @@ def _decision(recorder: Recorder) -> Page:
 
 
 def _read_decision(recorder: Recorder, wanted: str) -> JsonObject | None:
+    if not recorder.path.exists():
+        return None
     with Records(recorder.path) as records:
         return records.decision(wanted)
 
@@ -186,7 +195,12 @@ async def _openapi(visit: Visit) -> None:
 
 
 def query_of(visit: Visit) -> dict[str, str]:
-    return dict(parse_qsl(visit.exchange.query, keep_blank_values=True, max_num_fields=50))
+    try:
+        return dict(parse_qsl(visit.exchange.query, keep_blank_values=True, max_num_fields=50))
+    except ValueError as error:
+        raise InvalidRequest(
+            "cannot read the query", why=str(error).lower(), hint="send less after the question mark"
+        ) from None
 
 
 def _json_of(data: bytes) -> JsonObject:
@@ -203,9 +217,13 @@ async def _pass_on(visit: Visit) -> None:
     caller = visit.gateway.keys.admin(visit.exchange.headers)
     data = await visit.body()
     named = _json_of(data)
-    for field in ("model", "name", "source", "destination"):
+    for field in ("model", "name", "from", "source", "destination"):
         value = named.get(field)
-        if isinstance(value, str) and value and is_auto(value):
+        if not isinstance(value, str) or not value:
+            continue
+        if visit.exchange.method != "DELETE":
+            visit.router.refuse_cloud(value)
+        if is_auto(value):
             raise InvalidRequest(
                 f"{value} is no model that can be changed",
                 why="it is the router's own name for: you choose",
@@ -217,6 +235,13 @@ async def _pass_on(visit: Visit) -> None:
 
 async def _pass_on_blob(visit: Visit) -> None:
     visit.gateway.keys.admin(visit.exchange.headers)
+    digest = visit.exchange.path.removeprefix("/api/blobs/")
+    if not _DIGEST.fullmatch(digest):
+        raise InvalidRequest(
+            f"no digest: {unquote(digest)[:80]!r}",
+            why="a blob is named by its SHA-256",
+            hint="send it to /api/blobs/sha256:DIGEST",
+        )
     await _pass(visit, visit.exchange.pieces() if visit.exchange.method == "POST" else None)
 
 

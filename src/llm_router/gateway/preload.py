@@ -19,6 +19,7 @@ async def preload(visit: Visit, path: str, asked: Preload) -> None:
     """Replies as Ollama does. A virtual name has nothing to load: which model it is, the task will tell."""
     unload = asked.fields.get("keep_alive") in _OFF
     if not is_auto(asked.model):
+        visit.caller.may_use(asked.model)
         await visit.router.preload(asked.model, keep_alive=asked.fields.get("keep_alive"))
     elif not asked.model:
         raise InvalidRequest(

@@ -55,6 +55,7 @@ class Stream:
         self._headers = headers
         self._heartbeat_s = heartbeat_s
         self._timer: asyncio.TimerHandle | None = None
+        self._quiet = True
         self._outcome = Outcome()
         self._model = ""
         self._begun = False
@@ -78,6 +79,7 @@ class Stream:
                                 continue
                             self._begin(held)
                         else:
+                            self._quiet = False
                             self._exchange.write(self._renderer.piece(event))
                         await self._exchange.drain()
                     elif isinstance(event, Switched):
@@ -95,8 +97,7 @@ class Stream:
             self._stop()
 
     def _begin(self, held: list[Delta]) -> None:
-        self._stop()
-        self._begun = True
+        self._begun, self._quiet = True, False
         self._start()
         begin = self._renderer.begin(self._told(self._model, self._outcome))
         self._exchange.write(begin + b"".join(map(self._renderer.piece, held)))
@@ -117,8 +118,11 @@ class Stream:
             self._timer = asyncio.get_running_loop().call_later(self._heartbeat_s, self._beat)
 
     def _beat(self) -> None:
-        self._start()
-        self._exchange.write(self._renderer.heartbeat)
+        """A sign of life where nothing was written since the last look."""
+        if self._quiet:
+            self._start()
+            self._exchange.write(self._renderer.heartbeat)
+        self._quiet = True
         self._timer = asyncio.get_running_loop().call_later(self._heartbeat_s, self._beat)
 
     def _stop(self) -> None:

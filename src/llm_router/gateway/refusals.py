@@ -63,3 +63,15 @@ class Overloaded(Refused):
 
     code = "overloaded"
     http_status = 503
+
+
+class Failed(Refused):
+    """A mistake inside the gateway. What it was stands in its log, not in the reply."""
+
+    code = "internal"
+    http_status = 500
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the gateway failed", why="a mistake of its own", hint="its log tells more under the request's id"
+        )

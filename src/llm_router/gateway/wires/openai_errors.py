@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from llm_router.errors import LLMRouterError
+from llm_router.errors import ContextExceeded, LLMRouterError, NoModelAvailable
 from llm_router.request import JsonObject
 
 _TYPES = {
@@ -24,7 +24,14 @@ def error_object(error: LLMRouterError, status: int) -> JsonObject:
     """``{"message", "type", "param", "code"}``; the code is that of our own error, stable across versions."""
     message = f"{error}; hint: {error.hint}" if error.hint else str(error)
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
-    return {"message": message, "type": kind, "param": None, "code": error.code}
+    return {"message": message, "type": kind, "param": None, "code": _code(error)}
+
+
+def _code(error: LLMRouterError) -> str:
+    """Ours, but for a task that is too long: there clients look for OpenAI's own word, and shorten it."""
+    rejected = error.rejected if isinstance(error, NoModelAvailable) else ()
+    too_long = isinstance(error, ContextExceeded) or any(r.code == "context" for r in rejected)
+    return "context_length_exceeded" if too_long else error.code
 
 
 def error_body(error: LLMRouterError, status: int, request_id: str) -> bytes:

@@ -1,0 +1,322 @@
+"""Corners of the gateway: odd names, odd headers, what keys may load, statuses that say what would help."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.gateway.conftest import HERE, Here, Start
+from tests.gateway.test_security import entry, with_keys
+
+from llm_router.config import HostSettings
+from llm_router.errors import AllAttemptsFailed, LLMRouterError, NoModelAvailable
+from llm_router.gateway.app import Visit
+from llm_router.gateway.observers import Served
+from llm_router.testing.fake_faults import Fault
+from llm_router.testing.fake_models import FakeModel, fleet_models
+from llm_router.testing.fake_ollama import FakeOllama
+
+TALK: Any = [{"role": "user", "content": "What's 2+2?"}]
+CHAT: dict[str, Any] = {"model": "auto", "messages": TALK, "max_tokens": 50, "stream": False}
+ODD_NAME = "hf.co/someone/Model-7B-GGUF:Q4_K_M"
+LONG = "one two three four " * 50_000
+
+
+@pytest.mark.parametrize("odd", [b'"\xff"', b"1e999", b"9" * 5000, b'"\\ud800"'])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat", "/v1/messages"])
+async def test_a_field_that_only_servers_would_read_is_a_400_too(here: Here, path: str, odd: bytes) -> None:
+    import msgspec
+
+    body = msgspec.json.encode(CHAT)[:-1] + b',"unknown":' + odd + b"}"
+    status, told, _ = await here.post(path, body)
+    assert status == 400
+    assert "cannot" in str(told) or "not JSON" in str(told)
+    assert [r["status"] for r in await here.recorded()] in ([400], [])
+
+
+@pytest.mark.parametrize("origin", ["http://[bad", "http://[::1", "//", "http://a]b"])
+async def test_an_origin_that_is_no_address_is_refused(here: Here, origin: str) -> None:
+    assert (await here.get("/health", origin=origin))[0] == 403
+
+
+@pytest.mark.parametrize("query", ["limit=" + "1" * 5000, "&".join(["a=1"] * 80), "limit=-1", "limit=%00"])
+async def test_odd_queries_are_told_as_such(here: Here, query: str) -> None:
+    assert (await here.get(f"/router/decisions?{query}"))[0] == 400
+
+
+async def test_where_the_records_are_is_not_told_to_callers(here: Here) -> None:
+    status, told, _ = await here.get("/router/decisions/" + "a" * 32)
+    assert status == 404
+    assert "sqlite" not in str(told)
+    assert "no decision" in told["error"]["message"]
+
+
+class Broken:
+    """An observer with a mistake of its own."""
+
+    def served(self, served: Served) -> None:
+        raise ZeroDivisionError
+
+    def refused(self, visit: Visit, error: LLMRouterError, status: int) -> None:
+        raise ZeroDivisionError
+
+
+async def test_an_observer_that_fails_harms_no_request(start: Start) -> None:
+    here = await start(more=[Broken()])
+    assert (await here.post("/api/chat", CHAT))[0] == 200
+    assert (await here.post("/api/chat", b"{"))[0] == 400
+    assert (await here.post("/api/chat", CHAT))[0] == 200
+
+
+class TestModelNames:
+    @pytest.fixture
+    async def odd(self, start: Start) -> Here:
+        models = [*fleet_models(HERE), FakeModel(ODD_NAME, size_bytes=4_000_000_000)]
+        found = await start(fake=FakeOllama(models))
+        assert isinstance(found, Here)
+        return found
+
+    @pytest.mark.parametrize("written", [ODD_NAME, ODD_NAME.replace("/", "%2F"), ODD_NAME.upper()])
+    async def test_a_name_with_slashes_is_found(self, odd: Here, written: str) -> None:
+        import yarl
+
+        async with odd.http.get(yarl.URL(f"{odd.url}/v1/models/{written}", encoded=True)) as reply:
+            assert reply.status == 200
+            assert (await reply.json())["id"] == ODD_NAME.lower()  # as the fake tells it
+
+    async def test_it_answers_and_is_listed_and_shown(self, odd: Here) -> None:
+        status, told, _ = await odd.post("/v1/chat/completions", CHAT | {"model": ODD_NAME})
+        assert (status, told["router"]["host"]) == (200, "ollama")
+        assert ODD_NAME.lower() in [m["id"].lower() for m in (await odd.get("/v1/models"))[1]["data"]]
+        assert (await odd.post("/api/show", {"model": ODD_NAME}))[0] == 200
+
+    @pytest.mark.parametrize(
+        "name", ["", "%00", "a b", "%FF", "../../etc/passwd", "x" * 3000, "auto:no-such"]
+    )
+    async def test_others_are_not_there(self, here: Here, name: str) -> None:
+        import yarl
+
+        url = yarl.URL(f"{here.url}/v1/models/{name}".replace(" ", "%20"), encoded=True)
+        async with here.http.get(url) as reply:
+            assert reply.status == 404
+            assert len(await reply.read()) < 800
+
+    async def test_anthropics_clients_get_one_model_in_their_shape(self, here: Here) -> None:
+        _, told, _ = await here.get("/v1/models/mistral:7b", anthropic_version="2023-06-01")
+        assert told["type"] == "model"
+        assert told["id"] == told["display_name"] == "mistral:7b"
+
+    async def test_blobs_have_digests(self, here: Here) -> None:
+        assert (await here.post("/api/blobs/..%2f..%2fapi%2fdelete", b"x"))[0] == 400
+        assert (await here.post("/api/blobs/a/b", b"x"))[0] == 400
+
+
+class TestCloud:
+    @pytest.mark.parametrize("name", ["gpt-oss:120b-cloud", "x:cloud", "X:Cloud:latest"])
+    async def test_no_path_takes_such_a_name(self, here: Here, name: str) -> None:
+        tasks = {
+            "/api/chat": {"messages": TALK},
+            "/api/generate": {"prompt": "x"},
+            "/api/embed": {"input": "x"},
+            "/api/embeddings": {"prompt": "x"},
+            "/v1/chat/completions": {"messages": TALK},
+            "/v1/completions": {"prompt": "x"},
+            "/v1/embeddings": {"input": "x"},
+            "/v1/responses": {"input": "x"},
+            "/v1/messages": {"messages": TALK, "max_tokens": 5},
+            "/router/route": {"messages": TALK},
+            "/api/pull": {},
+            "/api/push": {},
+            "/api/create": {"from": "mistral:7b"},
+        }
+        before = len(here.ollama.requests)
+        for path, body in tasks.items():
+            status, told, _ = await here.post(path, {"model": name, **body})
+            assert status == 400, path
+            assert "internet" in str(told), path
+        for path in ("/api/chat", "/api/generate", "/api/embed"):  # to be loaded
+            assert (await here.post(path, {"model": name}))[0] == 400, path
+        for body in ({"model": "mine", "from": name}, {"name": name}):
+            assert (await here.post("/api/create", body))[0] == 400
+        assert (await here.post("/api/copy", {"source": name, "destination": "mine"}))[0] == 400
+        assert (await here.post("/api/copy", {"source": "mistral:7b", "destination": name}))[0] == 400
+        assert (await here.post("/api/show", {"model": name}))[0] == 404
+        assert (await here.get(f"/v1/models/{name}"))[0] == 404
+        asked = [r for r in here.ollama.requests[before:] if r.method != "GET" and r.path != "/api/show"]
+        assert asked == []
+
+
+class TestKeys:
+    async def test_a_key_cannot_load_or_unload_a_model_it_may_not_use(
+        self, start: Start, tmp_path: Path
+    ) -> None:
+        here = await with_keys(start, tmp_path, entry("ann", "k", models=["gemma2:9b"]))
+        for body in ({"model": "mistral:7b"}, {"model": "mistral:7b", "keep_alive": 0}):
+            for path in ("/api/generate", "/api/chat"):
+                assert (await here.post(path, body, x_api_key="k"))[0] == 403
+        assert here.asked("/api/generate") == []
+        assert (await here.post("/api/generate", {"model": "gemma2:9b"}, x_api_key="k"))[0] == 200
+
+    async def test_the_dry_run_counts_for_the_limit(self, start: Start, tmp_path: Path) -> None:
+        here = await with_keys(start, tmp_path, entry("ann", "k", requests_per_minute=1))
+        assert (await here.post("/router/route", {"prompt": "hi"}, x_api_key="k"))[0] == 200
+        assert (await here.post("/router/route", {"prompt": "hi"}, x_api_key="k"))[0] == 429
+        assert (await here.post("/v1/chat/completions", CHAT, x_api_key="k"))[0] == 429
+
+    async def test_pages_with_lists_need_a_key(self, start: Start, tmp_path: Path) -> None:
+        here = await with_keys(start, tmp_path, entry("ann", "k"))
+        for path in ("/api/tags", "/api/ps", "/v1/models", "/v1/models/auto", "/router/decisions/abcdef"):
+            assert (await here.get(path))[0] == 401
+        for path, body in (("/api/show", {"model": "auto"}), ("/router/route", {"prompt": "x"})):
+            assert (await here.post(path, body))[0] == 401
+
+
+class TestDryRun:
+    async def test_of_anthropics_bodies(self, here: Here) -> None:
+        png = "iVBORw0KGgoAAAANSUhEUg=="
+        source = {"type": "base64", "media_type": "image/png", "data": png}
+        shown = [{"type": "text", "text": "What is this?"}, {"type": "image", "source": source}]
+        system = [{"type": "text", "text": "Be brief."}]
+        body = {"model": "auto", "system": system, "messages": [{"role": "user", "content": shown}]}
+        status, told, _ = await here.post("/router/route", body)
+        assert (status, told["answer_model"]) == (200, "llava:13b")
+        tool = {"name": "f", "description": "d", "input_schema": {"type": "object"}}
+        status, told, _ = await here.post("/router/route", {"messages": TALK, "tools": [tool]})
+        assert (status, told["category"]) == (200, "agentic_tool_use")
+        plain = {"messages": TALK, "model": "auto"}
+        assert (await here.post("/router/route", plain, anthropic_version="2023-06-01"))[0] == 200
+
+    async def test_of_responses_and_of_texts_to_embed(self, here: Here) -> None:
+        for body in (
+            {"input": "What's 2+2?", "instructions": "Be brief."},
+            {"input": [{"role": "user", "content": "What's 2+2?"}]},
+        ):
+            assert (await here.post("/router/route", body))[1]["category"] == "simple_chat"
+        assert (await here.post("/router/route", {"input": "What's 2+2?"}))[1]["category"] == "embeddings"
+
+    async def test_the_path_can_be_named(self, here: Here) -> None:
+        asked = "/router/route?path=/v1/responses"
+        assert (await here.post(asked, {"input": "What's 2+2?"}))[1]["category"] == "simple_chat"
+        status, told, _ = await here.post("/router/route?path=/v1/messages", {"messages": TALK})
+        assert status == 400
+        assert "max_tokens" in str(told)
+        assert (await here.post("/router/route?path=/nowhere", {"messages": TALK}))[0] == 400
+        assert (await here.post("/router/route?path=/api/chat", {"model": "auto"}))[0] == 400
+        assert here.asked() == []
+
+
+class TestStatuses:
+    @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/chat"])
+    async def test_what_no_model_can_read_is_the_callers_affair(self, here: Here, path: str) -> None:
+        """A client that gets 503 and Retry-After would come back with the same request."""
+        long = CHAT | {"messages": [{"role": "user", "content": LONG}]}
+        status, told, headers = await here.post(path, long)
+        assert status == 400
+        assert "retry-after" not in headers
+        assert "its context is" in str(told)
+        if path == "/v1/chat/completions":
+            assert told["error"]["code"] == "context_length_exceeded"
+        if path == "/v1/messages":
+            assert told["error"]["type"] == "invalid_request_error"
+
+    async def test_what_the_named_model_cannot_do_as_well(self, here: Here) -> None:
+        assert (await here.post("/v1/embeddings", {"model": "mistral:7b", "input": "x"}))[0] == 400
+        assert (await here.post("/v1/chat/completions", CHAT | {"model": "nomic-embed-text"}))[0] == 400
+
+    async def test_a_known_model_that_is_not_installed_is_a_404(self, here: Here) -> None:
+        body = CHAT | {"model": "phi4"}
+        status, told, headers = await here.post("/api/chat", body, x_router_fallback="never")
+        assert status == 404 or told["router"]["fallback"] is not None
+        assert "retry-after" not in headers
+
+    async def test_where_no_host_answers_it_pays_to_come_back(self, start: Start) -> None:
+        here = await start()
+        await here.ollama.__aexit__(None, None, None)
+        await here.serving.gateway.router.hosts()
+        for path, shape in (
+            ("/v1/chat/completions", "error"),
+            ("/api/chat", "error"),
+            ("/v1/messages", "type"),
+        ):
+            status, told, headers = await here.post(path, CHAT)
+            assert status == 503, told
+            assert int(headers["retry-after"]) > 0
+            assert shape in told
+
+    async def test_where_every_model_is_out_of_memory_it_pays_to_come_back(self, here: Here) -> None:
+        here.ollama.fault(Fault.OOM)
+        status, _, headers = await here.post("/v1/chat/completions", CHAT)
+        assert status == 503
+        assert int(headers["retry-after"]) > 0
+
+    async def test_one_transient_failure_among_others_is_worth_another_try(self) -> None:
+        from llm_router.gateway.app import status_of
+
+        assert status_of(NoModelAvailable("x")) == 503
+        assert status_of(AllAttemptsFailed("x", attempts=())) == 502
+
+
+class TestHosts:
+    async def test_lists_leave_out_what_cannot_be_reached(self, start: Start) -> None:
+        dead = HostSettings(url="http://127.0.0.1:9", name="dead")
+        here = await start(hosts=(dead,))
+        for path in ("/api/tags", "/api/ps", "/v1/models", "/ready", "/api/version"):
+            assert (await here.get(path))[0] == 200, path
+        assert (await here.post("/v1/chat/completions", CHAT))[0] == 200
+        await here.ollama.__aexit__(None, None, None)
+        here.serving.gateway.router.look_again("ollama")
+        for path in ("/api/tags", "/api/ps", "/v1/models", "/api/version"):
+            status, told, _ = await here.get(path)
+            assert status == 200, path
+            assert "mistral" not in str(told)
+        assert (await here.get("/ready"))[0] == 503
+        assert (await here.post("/api/pull", {"model": "phi4"}))[0] == 503
+
+
+class TestFallbackHeader:
+    @pytest.mark.parametrize("never", ["never", "Never", " NEVER "])
+    async def test_never_is_never(self, here: Here, never: str) -> None:
+        here.ollama.fault(Fault.OOM, model="mistral:7b")
+        assert (await here.post("/v1/chat/completions", CHAT, x_router_fallback=never))[0] == 503
+        status, _, headers = await here.post("/v1/chat/completions", CHAT, x_router_fallback="auto")
+        assert status == 200
+        assert "mistral:7b (out_of_memory)" in headers["x-router-fallback"]
+
+    async def test_another_word_is_a_mistake(self, here: Here) -> None:
+        assert (await here.post("/v1/chat/completions", CHAT, x_router_fallback="nevr"))[0] == 400
+
+
+async def test_each_request_is_counted_once_under_its_path(here: Here) -> None:
+    await here.post("/v1/chat/completions", CHAT)
+    await here.post("/v1/chat/completions", b"{")
+    await here.post("/v1/chat/completions", CHAT | {"model": "no-such"})
+    await here.post("/v1/messages/count_tokens", {"messages": TALK})
+    await here.post("/api/generate", {"model": "mistral:7b"})
+    await here.get("/v1/chat/completions")
+    await here.get("/nothing")
+    _, text, _ = await here.get("/metrics")
+    found = dict(re.findall(r"llm_router_requests_total\{(.*)\} (.*)", text))
+    assert found == {
+        'path="/v1/chat/completions",status="200"': "1.0",
+        'path="/v1/chat/completions",status="400"': "1.0",
+        'path="/v1/chat/completions",status="404"': "1.0",
+        'path="/v1/chat/completions",status="405"': "1.0",
+        'path="other",status="404"': "1.0",
+    }
+
+
+async def test_signs_of_life_come_in_the_middle_of_an_answer_too(start: Start) -> None:
+    here = await start(serve={"heartbeat_s": 0.05})
+    here.ollama.fault(Fault.SLOW_TOKENS, model="mistral:7b", after=1)
+    async with here.http.post(f"{here.url}/v1/chat/completions", json=CHAT | {"stream": True}) as reply:
+        first = await reply.content.readany()
+        assert b"data: {" in first
+        while b": waiting" not in first:
+            first += await reply.content.readany()
+        here.ollama.clear_faults()
+        rest = first + await reply.read()
+    assert rest.endswith(b"data: [DONE]\n\n")
+    assert isinstance(here.http, aiohttp.ClientSession)
