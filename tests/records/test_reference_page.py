@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,7 @@ def file_with_a_record(folder: Path) -> sqlite3.Connection:
 
 
 def test_every_column_is_told_in_its_order(tmp_path: Path) -> None:
-    with file_with_a_record(tmp_path) as db:
+    with closing(file_with_a_record(tmp_path)) as db:
         columns = [row[1] for row in db.execute("PRAGMA table_info(requests)")]
     told = [
         name for cell in re.findall(r"^\| (`.*?`) \|", PAGE, re.M) for name in re.findall(r"`(\w+)`", cell)
@@ -40,7 +41,7 @@ def test_its_queries_run_and_find_something(tmp_path: Path) -> None:
     blocks = re.findall(r"^```sql\n(.*?)^```", PAGE, re.M | re.S)
     queries = [query.strip() for block in blocks for query in block.split(";") if query.strip()]
     assert len(queries) == 4
-    with file_with_a_record(tmp_path) as db:
+    with closing(file_with_a_record(tmp_path)) as db:
         found = [db.execute(query).fetchall() for query in queries]
         assert all(found), queries
         (details,) = db.execute("SELECT details FROM requests LIMIT 1").fetchone()
