@@ -80,7 +80,9 @@ async def test_the_openapi_document_names_paths_that_answer(here: Here) -> None:
                 method, here.url + path.replace("{id}", "auto"), data=b"{}"
             ) as reply:
                 passed_on = path in ("/api/push", "/api/create", "/api/copy", "/api/pull", "/api/delete")
-                assert passed_on or reply.status not in (404, 405, 500), path
+                named = path == "/router/decisions/{id}"
+                assert passed_on or named or reply.status not in (404, 405, 500), path
+                assert reply.status not in (405, 500), path
 
 
 async def test_a_changed_file_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> None:

@@ -1,70 +1,85 @@
-"""The gateway's paths as an OpenAPI 3.1 document, made from the same tables that answer requests."""
+"""The gateway's paths as an OpenAPI 3.1 document; every path that answers tasks is in it, for it must be."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import msgspec
 
+from llm_router.gateway.openapi_schemas import (
+    ANY_OBJECT,
+    SCHEMAS,
+    SWITCH,
+    TEXT,
+    Schema,
+    listed,
+    one_of,
+    ref,
+    thing,
+)
 from llm_router.gateway.wires import endpoints
 from llm_router.version import __version__
 
-_TEXT = {"type": "string"}
-_MESSAGES = {
-    "type": "array",
-    "minItems": 1,
-    "items": {
-        "type": "object",
-        "properties": {"role": {"enum": ["system", "user", "assistant", "tool"]}, "content": _TEXT},
-        "required": ["role", "content"],
-    },
-}
-_TASKS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
-    "/api/chat": ("Ollama chat", {"messages": _MESSAGES}, ["messages"]),
-    "/api/generate": ("Ollama completion", {"prompt": _TEXT, "system": _TEXT}, ["prompt"]),
-    "/v1/chat/completions": ("OpenAI chat", {"messages": _MESSAGES}, ["messages"]),
-    "/v1/completions": ("OpenAI completion", {"prompt": _TEXT}, ["prompt"]),
-    "/v1/embeddings": ("OpenAI embeddings", {"input": _TEXT}, ["input"]),
-    "/api/embed": ("Ollama embeddings", {"input": _TEXT}, ["input"]),
-    "/api/embeddings": ("Ollama embedding of one text", {"prompt": _TEXT}, ["prompt"]),
-    "/v1/responses": ("OpenAI responses", {"input": _TEXT}, ["input"]),
-    "/v1/messages": (
-        "Anthropic messages",
-        {"messages": _MESSAGES, "max_tokens": {"type": "integer", "minimum": 1}},
-        ["messages", "max_tokens"],
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    about: str
+    asks: str
+    answers: str
+    streams: Literal["", "text/event-stream", "application/x-ndjson"] = ""
+
+
+_SSE: Literal["text/event-stream"] = "text/event-stream"
+_LINES: Literal["application/x-ndjson"] = "application/x-ndjson"
+_TASKS: dict[str, _Task] = {
+    "/api/chat": _Task("Ollama: a conversation goes on", "OllamaChat", "OllamaChatAnswer", _LINES),
+    "/api/generate": _Task("Ollama: one prompt", "OllamaGenerate", "OllamaGenerateAnswer", _LINES),
+    "/api/embed": _Task("Ollama: vectors of texts", "OllamaEmbed", "OllamaEmbedAnswer"),
+    "/api/embeddings": _Task("Ollama: the vector of one text", "OllamaEmbeddings", "OllamaEmbeddingsAnswer"),
+    "/v1/chat/completions": _Task("OpenAI: a conversation goes on", "OpenAIChat", "OpenAIChatAnswer", _SSE),
+    "/v1/completions": _Task("OpenAI: one prompt", "OpenAICompletion", "OpenAICompletionAnswer", _SSE),
+    "/v1/embeddings": _Task("OpenAI: vectors of texts", "OpenAIEmbeddings", "OpenAIEmbeddingsAnswer"),
+    "/v1/responses": _Task("OpenAI: responses, without a memory", "Responses", "ResponsesAnswer", _SSE),
+    "/v1/messages": _Task("Anthropic: messages", "AnthropicMessages", "AnthropicAnswer", _SSE),
+    "/v1/messages/count_tokens": _Task(
+        "Anthropic: about how many tokens a body has", "AnthropicCount", "AnthropicCountAnswer"
     ),
 }
-_PAGES: dict[str, tuple[str, str, str | None]] = {
-    "/health": ("get", "Whether the process lives", None),
-    "/ready": ("get", "Whether a task could be answered now", None),
-    "/api/version": ("get", "The version of Ollama that clients may count on", None),
-    "/api/tags": ("get", "Models, the virtual ones first", None),
-    "/api/ps": ("get", "Models in memory", None),
-    "/api/show": ("post", "One model", "model"),
-    "/v1/models": ("get", "Models", None),
-    "/router/route": ("post", "The decision for a body, without running it", "prompt"),
+_ERRORS = {"ollama": "OllamaError", "openai": "OpenAIError", "anthropic": "AnthropicError"}
+
+_STATUSES = {
+    "400": "The body cannot be used, or no model can take it; the error says which field, or why",
+    "401": "No key, or an unknown one",
+    "403": "Not allowed",
+    "404": "No such model",
+    "405": "Another method is meant",
+    "408": "The body came too slowly",
+    "413": "Too large",
+    "415": "An unknown compression",
+    "429": "A limit of the key; see Retry-After",
+    "501": "A part that is not installed",
+    "502": "Every model that could answer failed",
+    "503": "No model can answer now, or too many requests; see Retry-After",
+    "504": "No model answered in time",
 }
+
+_NAMED_MODEL: Schema = {**TEXT, "examples": ["auto", "auto:structured_data"]}
+_HOSTS = listed(
+    thing(("name", "reachable", "models"), name=TEXT, reachable=SWITCH, models={"type": "integer"})
+)
+_MODEL_ENTRY = thing(("id", "object", "owned_by"), id=TEXT, object={"const": "model"}, owned_by=TEXT)
+_RECORD = thing(("request_id", "decision_id", "status"), request_id=TEXT, status={"type": "integer"})
 
 
 @functools.lru_cache(maxsize=2)
 def document(manages: bool) -> bytes:
     """JSON text."""
-    paths: dict[str, Any] = {}
-    for endpoint in endpoints():
-        if endpoint.path in _TASKS:
-            about, fields, required = _TASKS[endpoint.path]
-            paths[endpoint.path] = {"post": _task(about, endpoint.api, fields, required)}
-    for path, (method, about, field) in _PAGES.items():
-        paths[path] = {method: _page(about, field)}
-    paths["/v1/models/{id}"] = {
-        "get": _page("One model", None)
-        | {"parameters": [{"name": "id", "in": "path", "required": True, "schema": _TEXT}]}
-    }
+    paths = {endpoint.path: {"post": _task(endpoint.path, endpoint.api)} for endpoint in endpoints()}
+    paths |= _pages()
     if manages:
-        for name in ("pull", "push", "create", "copy"):
-            paths[f"/api/{name}"] = {"post": _page(f"Passed on to the first Ollama host: {name}", "model")}
-        paths["/api/delete"] = {"delete": _page("Passed on to the first Ollama host: delete", "model")}
+        paths |= _managing()
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -74,51 +89,151 @@ def document(manages: bool) -> bytes:
                 "description": "One address for a fleet of local models; the model `auto` leaves the choice.",
             },
             "paths": paths,
+            "security": [{}, {"bearer": []}, {"key": []}],
             "components": {
-                "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-                "schemas": {"Error": {"type": "object", "required": ["error"]}},
+                "securitySchemes": {
+                    "bearer": {"type": "http", "scheme": "bearer"},
+                    "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                },
+                "schemas": SCHEMAS,
             },
         }
     )
 
 
-def _task(about: str, api: str, fields: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    model = {"type": "string", "default": "auto", "description": "auto, auto-fast, auto-best, or a model"}
-    stream = {"type": "boolean", "default": api == "ollama"}
-    schema = {
-        "type": "object",
-        "properties": {"model": model, "stream": stream, **fields},
-        "required": required,
+def _task(path: str, api: str) -> dict[str, Any]:
+    told = _TASKS[path]
+    content: dict[str, Any] = {"application/json": {"schema": ref(told.answers)}}
+    if told.streams:
+        content[told.streams] = {"schema": TEXT}
+    return {
+        "summary": told.about,
+        "tags": [api],
+        "requestBody": _body(ref(told.asks)),
+        "responses": {"200": {"description": "The answer", "content": content}} | _failures(_ERRORS[api]),
     }
-    return {"summary": about, "tags": [api], "requestBody": _body(schema), "responses": _responses()}
 
 
-def _page(about: str, field: str | None) -> dict[str, Any]:
-    told: dict[str, Any] = {"summary": about, "responses": _responses()}
-    if field is not None:
-        schema = {"type": "object", "properties": {field: _TEXT}, "required": [field]}
-        told["requestBody"] = _body(schema)
+def _pages() -> dict[str, Any]:
+    """Those without a wire of their own."""
+    models = {"schema": one_of(thing(("data",), data=listed(_MODEL_ENTRY)), thing(("data", "has_more")))}
+    decided = {"description": "The decision", "content": {"application/json": {"schema": ref("Decision")}}}
+    path = {"name": "path", "in": "query", "schema": {"enum": [*_TASKS]}, "description": "Whose body it is"}
+    limit = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000}}
+    text = {"description": "Text", "content": {"text/plain": {"schema": TEXT}}}
+    return {
+        "/": {"get": _page("What Ollama says, for programs that look for it", answer=text)},
+        "/health": {"get": _page("Whether the process lives", thing(("status",), status={"const": "ok"}))},
+        "/ready": {
+            "get": _page(
+                "Whether a task could be answered now",
+                thing(("status", "hosts"), status=TEXT, hosts=_HOSTS),
+                unready=thing(("status", "hosts"), status=TEXT, hosts=_HOSTS),
+            )
+        },
+        "/metrics": {"get": _page("Figures for Prometheus", answer=text)},
+        "/openapi.json": {"get": _page("This document", ANY_OBJECT)},
+        "/api/version": {
+            "get": _page(
+                "The version of Ollama that clients may count on",
+                thing(("version",), version=TEXT),
+                error="OllamaError",
+            )
+        },
+        "/api/tags": {
+            "get": _page(
+                "Models, the virtual ones first",
+                thing(("models",), models=listed(thing(("name", "model", "size", "digest")))),
+                error="OllamaError",
+            )
+        },
+        "/api/ps": {
+            "get": _page(
+                "Models in memory",
+                thing(("models",), models=listed(thing(("name", "model")))),
+                error="OllamaError",
+            )
+        },
+        "/api/show": {
+            "post": _page(
+                "One model",
+                thing(("details", "model_info", "capabilities"), capabilities=listed(TEXT)),
+                error="OllamaError",
+                asks=thing(("model",), model=_NAMED_MODEL, verbose=SWITCH),
+            )
+        },
+        "/v1/models": {"get": _page("Models", models["schema"])},
+        "/v1/models/{id}": {
+            "get": _page("One model", one_of(_MODEL_ENTRY, thing(("id", "display_name"))))
+            | {"parameters": [{"name": "id", "in": "path", "required": True, "schema": _NAMED_MODEL}]}
+        },
+        "/router/route": {
+            "post": _page(
+                "The decision for a body of any of the paths that answer, without running it",
+                answer=decided,
+                asks=one_of(*(ref(task.asks) for task in _TASKS.values())),
+            )
+            | {"parameters": [path]}
+        },
+        "/router/decisions": {
+            "get": _page("The last decisions", thing(("decisions",), decisions=listed(_RECORD)))
+            | {"parameters": [limit]}
+        },
+        "/router/decisions/{id}": {
+            "get": _page("One decision, explained later", _RECORD)
+            | {"parameters": [{"name": "id", "in": "path", "required": True, "schema": TEXT}]}
+        },
+    }
+
+
+def _managing() -> dict[str, Any]:
+    about = "Passed on to the first Ollama host: "
+    bodies = {
+        "pull": thing(("model",), model=TEXT, stream=SWITCH),
+        "push": thing(("model",), model=TEXT, stream=SWITCH),
+        "create": thing(("model",), model=TEXT, from_=TEXT, system=TEXT, stream=SWITCH),
+        "copy": thing(("source", "destination"), source=TEXT, destination=TEXT),
+    }
+    passed = {"description": "What the host answers"}
+    told: dict[str, Any] = {
+        f"/api/{name}": {"post": _page(about + name, answer=passed, asks=body, error="OllamaError")}
+        for name, body in bodies.items()
+    }
+    told["/api/delete"] = {
+        "delete": _page(
+            about + "delete", answer=passed, asks=thing(("model",), model=TEXT), error="OllamaError"
+        )
+    }
+    digest = {"name": "digest", "in": "path", "required": True, "schema": {**TEXT, "format": "digest"}}
+    blob = _page(about + "a blob", answer=passed, error="OllamaError") | {"parameters": [digest]}
+    told["/api/blobs/{digest}"] = {"post": blob}
     return told
 
 
-def _body(schema: dict[str, Any]) -> dict[str, Any]:
+def _page(
+    about: str,
+    schema: Schema | None = None,
+    *,
+    answer: dict[str, Any] | None = None,
+    asks: Schema | None = None,
+    error: str = "OpenAIError",
+    unready: Schema | None = None,
+) -> dict[str, Any]:
+    answer = answer or {"description": "The answer", "content": {"application/json": {"schema": schema}}}
+    responses = {"200": answer} | _failures(error)
+    if unready is not None:
+        content = {"application/json": {"schema": unready}}
+        responses["503"] = {"description": "Not ready", "content": content}
+    told: dict[str, Any] = {"summary": about, "responses": responses}
+    if asks is not None:
+        told["requestBody"] = _body(asks)
+    return told
+
+
+def _body(schema: Schema) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
-def _responses() -> dict[str, Any]:
-    told = {
-        "200": "The answer",
-        "400": "The body cannot be used; the error says which field",
-        "401": "No key, or an unknown one",
-        "403": "Not allowed",
-        "404": "No such model",
-        "405": "Another method is meant",
-        "413": "Too large",
-        "415": "An unknown compression",
-        "429": "A limit of the key",
-        "501": "A part that is not installed",
-        "502": "Every model that could answer failed",
-        "503": "No model can answer now, or too many requests",
-        "504": "No model answered in time",
-    }
-    return {status: {"description": about} for status, about in told.items()}
+def _failures(schema: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": ref(schema)}}
+    return {status: {"description": about, "content": content} for status, about in _STATUSES.items()}
