@@ -34,6 +34,8 @@ from llm_router.testing.fake_ollama import FakeOllama
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAAAA=="
 LIMIT_S = 20
 EXAMPLES = 25
+FAILED = re.compile("not ready|no model here can answer|the answer is empty")
+"""What the fake brings about now and then: there is no model for it, or its answer has no word."""
 NO_INTERNALS = re.compile(r"Traceback|\.py\b|site-packages|msgspec|sqlite|object at 0x|NoneType|asyncio")
 
 schemathesis.openapi.format(
