@@ -48,6 +48,7 @@ bench: $(VENV)/.dev ## measure what a decision costs, by size of the request, an
 lock: ## write the hash-pinned requirement locks again (needs uv)
 	uv pip compile $(LOCK_FLAGS) pyproject.toml -o requirements/core.txt
 	uv pip compile $(LOCK_FLAGS) --extra local pyproject.toml requirements/build.in -o requirements/demo.txt
+	uv pip compile $(LOCK_FLAGS) --extra serve --extra local pyproject.toml requirements/build.in -o requirements/serve.txt
 	uv pip compile $(LOCK_FLAGS) --extra dev pyproject.toml -o requirements/dev.txt
 
 clean: ## remove what the commands above made
