@@ -139,6 +139,7 @@ class _Body(msgspec.Struct):
     options: dict[str, Any] | None = None
     think: bool | str | None = None
     reasoning_effort: str | None = None
+    reasoning: Any = None
     raw: bool | None = None
     dimensions: int | float | None = None
     user: str | None = None
@@ -245,16 +246,18 @@ def _request(body: _Body, sent: SentBody | None = None, wanted: ApiKind | None =
         return _embedding(body, body.input, sent)
     chats = kind is ApiKind.CHAT and body.messages is not None
     messages = _chat_messages(body.messages or ()) if chats else _prompt_messages(body)
+    tools = _tools(body)
     return RouteRequest(
         messages=messages,
         kind=kind,
-        tools=_tools(body),
+        tools=tools,
         response_format=_response_format(body),
         model=body.model,
         options=_options(body),
         think=_think(body),
         suffix=body.suffix,
         raw=bool(body.raw),
+        must_call=bool(tools) and _must_call(body),
         session_id=body.session_id or body.user,
         body=sent,
     )
@@ -285,10 +288,12 @@ def _chat_messages(messages: Sequence[_Message]) -> tuple[Message, ...]:
         raise InvalidRequest(
             "the conversation is empty", why="messages has no entry", hint="send at least one message"
         )
-    return tuple(_message(message, index) for index, message in enumerate(messages))
+    called = {call.id: call.function.name for m in messages for call in m.tool_calls or () if call.id}
+    return tuple(_message(message, index, called) for index, message in enumerate(messages))
 
 
-def _message(message: _Message, index: int) -> Message:
+def _message(message: _Message, index: int, called: Mapping[str, str]) -> Message:
+    """``called`` holds the names of the functions that were called, by the id of the call."""
     role = _ROLES.get(message.role)
     if role is None:
         raise InvalidRequest(
@@ -302,10 +307,15 @@ def _message(message: _Message, index: int) -> Message:
         text,
         images,
         tuple(map(_tool_call, message.tool_calls)) if message.tool_calls else (),
-        message.tool_name or (message.name or "" if role == "tool" else ""),
+        _tool_name(message, called) if role == "tool" else message.tool_name or "",
         message.tool_call_id or "",
         thinking=message.thinking or message.reasoning_content or message.reasoning or "",
     )
+
+
+def _tool_name(message: _Message, called: Mapping[str, str]) -> str:
+    """Whose result it is. OpenAI's clients name the call, and templates of models want the function."""
+    return message.tool_name or message.name or called.get(message.tool_call_id or "", "")
 
 
 def _content(message: _Message) -> tuple[str, tuple[Image, ...]]:
@@ -370,6 +380,11 @@ def _tools(body: _Body) -> tuple[Tool, ...]:
     return tuple(Tool(f.name, f.description or "", f.parameters or {}) for f in functions)
 
 
+def _must_call(body: _Body) -> bool:
+    choices = (body.tool_choice, body.function_call)
+    return "required" in choices or any(_chosen(choice) for choice in choices)
+
+
 def _chosen(choice: str | dict[str, Any] | None) -> str | None:
     """The function that a caller insists on. No server can be made to call it, but to see no other."""
     if not isinstance(choice, dict):
@@ -429,6 +444,9 @@ def _whole(field: str, value: int | float | None) -> int | None:
 def _think(body: _Body) -> bool | str | None:
     if body.think is not None:
         return effort("think", body.think)
+    if body.reasoning_effort is None and isinstance(body.reasoning, dict):
+        wanted = body.reasoning.get("effort")
+        return effort("reasoning.effort", wanted) if isinstance(wanted, str) else None
     return effort("reasoning_effort", body.reasoning_effort)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llm_router.answer import Final
 from llm_router.names import same_model
+from llm_router.request import ToolCall
 from llm_router.tokens import TokenEstimate
 
 MIN_TOKENS_TO_JUDGE = 200
@@ -30,3 +33,8 @@ def other_model(asked: str, final: Final) -> str | None:
     if not final.model or same_model(asked, final.model):
         return None
     return f"{final.model} answered although {asked} was asked"
+
+
+def no_call(must_call: bool, tool_calls: Sequence[ToolCall]) -> str | None:
+    """A sentence where a tool was to be called and none was: Ollama cannot hold a model to that."""
+    return None if tool_calls or not must_call else "no tool was called although the request asks for a call"

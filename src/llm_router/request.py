@@ -276,8 +276,9 @@ class RouteRequest:
     ``wish``. ``options`` use Ollama's names and units
     (``temperature``, ``num_predict``, ``stop``…), whatever API the request came through; one of the wrong
     kind raises InvalidRequest, and one that is None counts as not given. ``response_format`` is None,
-    ``"json"`` or a JSON schema. ``think`` is None where the caller did not say. ``body`` is the whole body
-    where it came over HTTP.
+    ``"json"`` or a JSON schema. ``think`` is None where the caller did not say. ``must_call`` says that one
+    of the tools is to be called whatever the task; not every server can be held to that. ``body`` is the
+    whole body where it came over HTTP.
     """
 
     messages: tuple[Message, ...] = ()
@@ -290,6 +291,7 @@ class RouteRequest:
     think: bool | str | None = None
     suffix: str | None = None
     raw: bool = False
+    must_call: bool = False
     dimensions: int | None = None
     session_id: str | None = None
     wish: Wish | None = None

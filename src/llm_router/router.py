@@ -477,6 +477,7 @@ class Router:
         told = (
             checks.other_model(candidate.served_as, final),
             checks.truncation(run.request.estimate(family), final, candidate.num_ctx),
+            checks.no_call(run.request.must_call, attempt.tool_calls),
         )
         return Answer(
             text="".join(attempt.text),

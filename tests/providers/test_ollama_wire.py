@@ -46,7 +46,7 @@ def test_a_full_chat_sends_everything_in_its_place() -> None:
             {
                 "role": "assistant",
                 "content": "",
-                "tool_calls": [{"function": {"name": "weather", "arguments": {"city": "Lyon"}}}],
+                "tool_calls": [{"function": {"name": "weather", "arguments": {"city": "Lyon"}}, "id": "c1"}],
             },
             {"role": "tool", "content": "rain", "tool_name": "weather", "tool_call_id": "c1"},
         ],

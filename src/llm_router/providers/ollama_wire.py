@@ -130,9 +130,7 @@ def _message(message: Message) -> JsonObject:
     if message.images:
         body["images"] = [image.base64 for image in message.images]
     if message.tool_calls:
-        body["tool_calls"] = [
-            {"function": {"name": call.name, "arguments": call.arguments}} for call in message.tool_calls
-        ]
+        body["tool_calls"] = [_call_body(call) for call in message.tool_calls]
     if message.thinking:
         body["thinking"] = message.thinking
     if message.tool_name:
@@ -140,6 +138,11 @@ def _message(message: Message) -> JsonObject:
     if message.tool_call_id:
         body["tool_call_id"] = message.tool_call_id
     return body
+
+
+def _call_body(call: ToolCall) -> Json:
+    told: JsonObject = {"function": {"name": call.name, "arguments": call.arguments}}
+    return told | ({"id": call.id} if call.id else {})
 
 
 def tool_body(tool: Tool) -> Json:

@@ -118,6 +118,8 @@ def chat_body(call: ChatCall) -> JsonObject:
     body = _common(call) | {"messages": _messages(messages)}
     if request.tools:
         body["tools"] = [tool_body(tool) for tool in request.tools]
+        if request.must_call:
+            body["tool_choice"] = "required"
     if request.response_format == "json":
         body["response_format"] = {"type": "json_object"}
     elif isinstance(request.response_format, dict):

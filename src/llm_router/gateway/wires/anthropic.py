@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from llm_router.answer import Answer, Delta, EmbeddingAnswer
+from llm_router.bodies import effort
 from llm_router.errors import InvalidRequest, LLMRouterError
 from llm_router.gateway.wires.base import Asked, Endpoint, Told
 from llm_router.request import Image, Json, JsonObject, Message, RouteRequest, SentBody, Tool, ToolCall
@@ -58,6 +59,16 @@ class _Thinking(msgspec.Struct):
     type: str = "disabled"
 
 
+class _OutputFormat(msgspec.Struct):
+    type: str
+    schema: dict[str, Any] | None = None
+
+
+class _OutputConfig(msgspec.Struct):
+    effort: str | None = None
+    format: _OutputFormat | None = None
+
+
 class _Metadata(msgspec.Struct):
     user_id: str | None = None
 
@@ -76,6 +87,7 @@ class _Body(msgspec.Struct):
     tool_choice: _Choice | None = None
     thinking: _Thinking | None = None
     metadata: _Metadata | None = None
+    output_config: _OutputConfig | None = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -145,12 +157,34 @@ def _request(body: _Body, sent: SentBody) -> RouteRequest:
     return RouteRequest(
         messages=tuple(messages),
         tools=_tools(body),
+        must_call=body.tool_choice is not None and body.tool_choice.type in ("any", "tool"),
+        response_format=_format(body),
         model=body.model,
         options=options,
-        think=None if body.thinking is None else body.thinking.type != "disabled",
+        think=_think(body),
         session_id=body.metadata.user_id if body.metadata is not None else None,
         body=sent,
     )
+
+
+def _think(body: _Body) -> bool | str | None:
+    if body.thinking is None or body.thinking.type == "disabled":
+        return None if body.thinking is None else False
+    wanted = body.output_config.effort if body.output_config is not None else None
+    return True if wanted is None else effort("output_config.effort", wanted)
+
+
+def _format(body: _Body) -> JsonObject | None:
+    wanted = body.output_config.format if body.output_config is not None else None
+    if wanted is None:
+        return None
+    if wanted.type != "json_schema" or wanted.schema is None:
+        raise InvalidRequest(
+            "cannot use output_config.format",
+            why="it is no JSON schema",
+            hint='send {"type": "json_schema", "schema": {...}}, or leave it out',
+        )
+    return wanted.schema
 
 
 def _tools(body: _Body) -> tuple[Tool, ...]:
@@ -216,15 +250,24 @@ def _said(blocks: Sequence[_Block], place: int, names: dict[str, str]) -> Messag
 def _result(block: _Block, place: int) -> tuple[str, list[Image]]:
     if block.content is None or isinstance(block.content, str):
         return block.content or "", []
+    return _inner(block.content, f"messages[{place}]")
+
+
+def _inner(content: object, where: str) -> tuple[str, list[Image]]:
+    """Blocks inside of a block."""
     try:
-        inner = msgspec.convert(block.content, list[_Block])
+        inner = msgspec.convert(content, list[_Block])
     except msgspec.ValidationError as error:
         raise InvalidRequest(
-            f"cannot read messages[{place}].content",
+            f"cannot read {where}.content",
             why=str(error).replace("`", "'"),
-            hint="a tool's result is a text or a list of blocks",
+            hint="what a tool gave, and a document, is a text or a list of blocks",
         ) from None
-    return _read(inner, f"messages[{place}]")
+    except RecursionError:
+        raise InvalidRequest(
+            f"{where} is nested too deeply", why="no request needs that", hint="send it flatter"
+        ) from None
+    return _read(inner, where)
 
 
 def _read(blocks: Sequence[_Block], where: str) -> tuple[str, list[Image]]:
@@ -236,7 +279,9 @@ def _read(blocks: Sequence[_Block], where: str) -> tuple[str, list[Image]]:
         elif block.type == "image" and block.source is not None:
             images.append(_image(block.source))
         elif block.type == "document" and block.source is not None:
-            texts.append(_document(block, block.source))
+            text, shown = _document(block, block.source, where)
+            texts.append(text)
+            images += shown
         else:
             raise _strange(block.type, where)
     return "\n".join(texts), images
@@ -252,15 +297,19 @@ def _image(source: _Source) -> Image:
     return Image.from_base64(source.data)
 
 
-def _document(block: _Block, source: _Source) -> str:
-    text = source.data if source.type == "text" else source.content if source.type == "content" else None
+def _document(block: _Block, source: _Source, where: str) -> tuple[str, list[Image]]:
+    """Its text after its title, and the pictures in it."""
+    images: list[Image] = []
+    text: Any = source.data if source.type == "text" else source.content if source.type == "content" else None
+    if isinstance(text, list):
+        text, images = _inner(text, where)
     if not isinstance(text, str):
         raise InvalidRequest(
             f"cannot read a document of type {source.type[:40]!r}",
             why="the models here read text and pictures",
             hint="send its text, or its pages as images",
         )
-    return f"{block.title}\n{text}" if block.title else text
+    return (f"{block.title}\n{text}" if block.title else text), images
 
 
 def _strange(kind: str, where: str) -> InvalidRequest:

@@ -171,7 +171,8 @@ class _Renderer:
             message["tool_calls"] = [tool_call(call, n) for n, call in enumerate(answer.tool_calls)]
         message["refusal"] = None
         choice: JsonObject = {"index": 0, "message": message, "finish_reason": finish_reason(answer)}
-        choice["logprobs"] = {"content": list(answer.logprobs)} if answer.logprobs else None
+        shown: JsonObject = {"content": token_logprobs(answer.logprobs), "refusal": None}
+        choice["logprobs"] = shown if answer.logprobs else None
         return _encoder.encode(
             {
                 "id": f"chatcmpl-{told.reply_id}",
@@ -217,7 +218,17 @@ def usage(counted: Usage) -> JsonObject:
 
 
 def _logprobs(logprobs: tuple[Json, ...]) -> Any:
-    return {"content": list(logprobs), "refusal": None} if logprobs else UNSET
+    return {"content": token_logprobs(logprobs), "refusal": None} if logprobs else UNSET
+
+
+def token_logprobs(items: Sequence[Json]) -> list[Json]:
+    """With every member that OpenAI's clients count on; Ollama leaves out those that are empty."""
+    return [
+        {"bytes": list(str(item.get("token", "")).encode()), "top_logprobs": [], **item}
+        if isinstance(item, dict)
+        else item
+        for item in items
+    ]
 
 
 ENDPOINT = Endpoint("openai", CHAT, _parse, error_body)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,12 +12,13 @@ from llm_router.answer import Answer, Delta, EmbeddingAnswer
 from llm_router.bodies import effort
 from llm_router.errors import InvalidRequest, LLMRouterError
 from llm_router.gateway.wires.base import Asked, Endpoint, Told
-from llm_router.gateway.wires.openai import HEARTBEAT
+from llm_router.gateway.wires.openai import HEARTBEAT, token_logprobs
 from llm_router.gateway.wires.openai_errors import error_body, error_object
 from llm_router.request import Image, Json, JsonObject, Message, RouteRequest, SentBody, Tool, ToolCall
 
 RESPONSES = "/v1/responses"
 _encoder = msgspec.json.Encoder()
+_LOGPROBS = "message.output_text.logprobs"
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 
 
@@ -41,11 +44,14 @@ class _Tool(msgspec.Struct):
     name: str = ""
     description: str | None = None
     parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class _Format(msgspec.Struct):
     type: str = "text"
+    name: str = ""
     schema: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class _Text(msgspec.Struct):
@@ -74,6 +80,8 @@ class _Body(msgspec.Struct):
     store: bool | None = None
     metadata: dict[str, Any] | None = None
     user: str | None = None
+    include: list[str] | None = None
+    top_logprobs: int | None = None
     parallel_tool_calls: bool | None = None
 
 
@@ -100,12 +108,15 @@ def _parse(data: bytes) -> Asked:
     request = RouteRequest(
         messages=tuple(_messages(body)),
         tools=_tools(body),
+        must_call=body.tool_choice == "required" or isinstance(body.tool_choice, dict),
         response_format=_format(body),
         model=body.model,
         options={
             "num_predict": body.max_output_tokens,
             "temperature": body.temperature,
             "top_p": body.top_p,
+            "logprobs": _LOGPROBS in (body.include or ()) or None,
+            "top_logprobs": body.top_logprobs,
         },
         think=effort("reasoning.effort", body.reasoning.effort if body.reasoning else None),
         session_id=body.user,
@@ -142,12 +153,14 @@ def _messages(body: _Body) -> list[Message]:
             case "function_call":
                 names[item.call_id] = item.name
                 call = ToolCall(item.name, _arguments(item, place), item.call_id)
-                found.append(Message("assistant", "", tool_calls=(call,), thinking=thought))
+                found.append(_calling(found, call, thought))
                 thought = ""
             case "function_call_output":
-                text = item.output if isinstance(item.output, str) else _encoder.encode(item.output).decode()
+                text, images = _output(item.output, place)
                 name = names.get(item.call_id, "")
                 found.append(Message("tool", text, tool_name=name, tool_call_id=item.call_id))
+                if images:  # no API takes pictures from a tool
+                    found.append(Message("user", "", images))
             case "reasoning":
                 thought = "\n".join(part.text for part in item.summary or ())
             case kind:
@@ -157,6 +170,26 @@ def _messages(body: _Body) -> list[Message]:
                     hint="send messages, function calls and their outputs",
                 )
     return found
+
+
+def _calling(found: list[Message], call: ToolCall, thought: str) -> Message:
+    """What the assistant said and called in one turn is one message, as models were taught."""
+    if not found or found[-1].role != "assistant":
+        return Message("assistant", "", tool_calls=(call,), thinking=thought)
+    said = found.pop()
+    return replace(said, tool_calls=(*said.tool_calls, call), thinking=said.thinking or thought)
+
+
+def _output(output: Any, place: int) -> tuple[str, tuple[Image, ...]]:
+    """What a function gave: a text, or parts as a message has them."""
+    if isinstance(output, str):
+        return output, ()
+    if isinstance(output, list):
+        try:
+            return _read(msgspec.convert(output, list[_Part]), place)
+        except (msgspec.ValidationError, RecursionError):
+            pass
+    return _encoder.encode(output).decode(), ()
 
 
 def _message(item: _Item, place: int, thought: str) -> Message:
@@ -169,8 +202,13 @@ def _message(item: _Item, place: int, thought: str) -> Message:
         )
     if item.content is None or isinstance(item.content, str):
         return Message(role, item.content or "", thinking=thought)  # type: ignore[arg-type]
+    text, images = _read(item.content, place)
+    return Message(role, text, images, thinking=thought)  # type: ignore[arg-type]
+
+
+def _read(parts: Sequence[_Part], place: int) -> tuple[str, tuple[Image, ...]]:
     texts, images = [], []
-    for part in item.content:
+    for part in parts:
         if part.type in ("input_text", "output_text", "text", "refusal"):
             texts.append(part.text)
         elif part.type == "input_image" and part.image_url:
@@ -181,7 +219,7 @@ def _message(item: _Item, place: int, thought: str) -> Message:
                 why="only text and images reach the models here",
                 hint="send what it says as input_text, or the picture as input_image with a data URL",
             )
-    return Message(role, "\n".join(texts), tuple(images), thinking=thought)  # type: ignore[arg-type]
+    return "\n".join(texts), tuple(images)
 
 
 def _arguments(item: _Item, place: int) -> JsonObject:
@@ -233,6 +271,7 @@ class _Renderer:
         self._output: list[JsonObject] = []
         self._open: JsonObject | None = None
         self._text: list[str] = []
+        self._logprobs: list[Json] = []
         self._told: Told | None = None
 
     def begin(self, told: Told) -> bytes:
@@ -253,8 +292,12 @@ class _Renderer:
         if piece.text:
             out += self._opened("message")
             self._text.append(piece.text)
+            self._logprobs += token_logprobs(piece.logprobs)
             out += self._of_item(
-                "response.output_text.delta", content_index=0, delta=piece.text, logprobs=list(piece.logprobs)
+                "response.output_text.delta",
+                content_index=0,
+                delta=piece.text,
+                logprobs=token_logprobs(piece.logprobs),
             )
         for call in piece.tool_calls:
             out += self._closed() + self._called(call)
@@ -274,10 +317,11 @@ class _Renderer:
         return out + self._event("response.failed", response=response)
 
     def whole(self, answer: Answer, told: Told) -> bytes:
+        self._told = told
         if answer.thinking:
             self._output.append(self._reasoning(answer.thinking))
         if answer.text or not answer.tool_calls:
-            self._output.append(self._message(answer.text, "completed"))
+            self._output.append(self._message(answer.text, "completed", answer.logprobs))
         self._output += [self._call(call, "completed") for call in answer.tool_calls]
         return _encoder.encode(self._response(told, _status(answer), answer, told.router))
 
@@ -322,9 +366,10 @@ class _Renderer:
             out = self._of_item("response.reasoning_summary_text.done", summary_index=0, text=text)
             out += self._of_item("response.reasoning_summary_part.done", summary_index=0, part=part)
         else:
-            done = self._message(text, "completed") | {"id": item["id"]}
-            out = self._of_item("response.output_text.done", content_index=0, text=text, logprobs=[])
-            out += self._of_item("response.content_part.done", content_index=0, part=_part(text))
+            logprobs, self._logprobs = self._logprobs, []
+            done = self._message(text, "completed", logprobs) | {"id": item["id"]}
+            out = self._of_item("response.output_text.done", content_index=0, text=text, logprobs=logprobs)
+            out += self._of_item("response.content_part.done", content_index=0, part=_part(text, logprobs))
         out += self._event("response.output_item.done", output_index=len(self._output), item=done)
         self._output.append(done)
         self._open = None
@@ -344,8 +389,8 @@ class _Renderer:
         self._output.append(done)
         return out
 
-    def _message(self, text: str | None, status: str) -> JsonObject:
-        content: list[Json] = [] if text is None else [_part(text)]
+    def _message(self, text: str | None, status: str, logprobs: Sequence[Json] = ()) -> JsonObject:
+        content: list[Json] = [] if text is None else [_part(text, logprobs)]
         return {
             "type": "message",
             "id": self._id("msg"),
@@ -397,7 +442,7 @@ class _Renderer:
             "reasoning": {"effort": body.reasoning.effort if body.reasoning else None, "summary": None},
             "store": False,
             "temperature": body.temperature,
-            "text": {"format": {"type": "text"}},
+            "text": {"format": _format_told(body)},
             "tool_choice": body.tool_choice or "auto",
             "tools": [_tool_told(tool) for tool in body.tools or ()],
             "top_p": body.top_p,
@@ -418,8 +463,20 @@ class _Renderer:
         return response
 
 
-def _part(text: str) -> JsonObject:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _part(text: str, logprobs: Sequence[Json] = ()) -> JsonObject:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": token_logprobs(logprobs)}
+
+
+def _format_told(body: _Body) -> JsonObject:
+    wanted = body.text.format if body.text is not None else None
+    if wanted is None or wanted.type != "json_schema":
+        return {"type": "text" if wanted is None else wanted.type}
+    return {
+        "type": "json_schema",
+        "name": wanted.name,
+        "schema": wanted.schema,
+        "strict": wanted.strict is True,
+    }
 
 
 def _tool_told(tool: _Tool) -> Json:
@@ -428,7 +485,7 @@ def _tool_told(tool: _Tool) -> Json:
         "name": tool.name,
         "description": tool.description,
         "parameters": tool.parameters,
-        "strict": False,
+        "strict": tool.strict is True,
     }
 
 
@@ -440,7 +497,7 @@ def _usage(answer: Answer) -> JsonObject:
     read, written = answer.usage.prompt_tokens or 0, answer.usage.output_tokens or 0
     return {
         "input_tokens": read,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": written,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": read + written,
