@@ -82,6 +82,7 @@ class Serving:
         load: Load | None = None,
         files: Sequence[Path] = (),
         more: Sequence[Observer] = (),
+        look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         serve = settings.serve
         self.settings = settings
@@ -103,6 +104,8 @@ class Serving:
         self.server = Server(self.gateway.handle, limits)
         self._load = load
         self._files = tuple(files)
+        self._look_every_s = look_every_s
+        self._reload_lock = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
@@ -171,24 +174,41 @@ class Serving:
         """Fleet, hosts and keys as the files say now; address and limits stay. A bad file changes nothing."""
         if self._load is None:
             return False
-        try:
-            settings = await asyncio.to_thread(self._load)
-            keys = keys_of(settings.serve)
-            check_reach(self.settings.serve, keys)
-            router = await asyncio.to_thread(lambda: Router(settings=settings))
-        except LLMRouterError as error:
-            log.error("settings not read again, the ones before stay: %s", error)
-            return False
-        await router.classify("hello")
-        self.gateway.keys = keys
-        await self.gateway.exchange_router(router)
+        async with self._reload_lock:
+            try:
+                await self._read_again(self._load)
+            except LLMRouterError as error:
+                log.error("settings not read again, the ones before stay: %s", error)
+                return False
+            except Exception:
+                log.exception("settings not read again, the ones before stay")
+                return False
         log.warning("settings, fleet and keys were read again")
         return True
+
+    async def _read_again(self, load: Load) -> None:
+        settings = await asyncio.to_thread(load)
+        keys = keys_of(settings.serve)
+        check_reach(self.settings.serve, keys)
+        if self.gateway.keys.required and not keys.required:
+            raise ConfigError(
+                "the file of keys is gone",
+                why="everyone who reaches this address could use every model",
+                hint="put it back; to ask for no keys, start the gateway again without one",
+            )
+        router = await asyncio.to_thread(lambda: Router(settings=settings))
+        try:
+            await router.classify("hello")  # loads what the first request would wait for
+        except BaseException:
+            await router.close()
+            raise
+        self.gateway.keys = keys
+        await self.gateway.exchange_router(router)
 
     async def _look(self) -> None:
         before = self._stamps()
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(self._look_every_s)
             now = self._stamps()
             if now != before:
                 before = now

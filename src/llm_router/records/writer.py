@@ -99,7 +99,9 @@ class Recorder:
         except Exception as error:
             log.exception("records cannot be written")
             self._failed(error)
+            lost = len(self._queue)
             self._queue.clear()
+            self._drop(lost, self._why)
             self._ending.wait(_TRY_AGAIN_S)
 
     def _opened(self) -> Store:
