@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import anthropic
+import openai
 import pytest
 from tests.gateway.conftest import HERE, Here, Start
 from tests.gateway.test_security import entry, with_keys
@@ -320,3 +322,67 @@ async def test_signs_of_life_come_in_the_middle_of_an_answer_too(start: Start) -
         rest = first + await reply.read()
     assert rest.endswith(b"data: [DONE]\n\n")
     assert isinstance(here.http, aiohttp.ClientSession)
+
+
+class TestSignsOfLife:
+    """The official clients wait through a cold load, and read the answer after the signs of life."""
+
+    @pytest.fixture
+    async def cold(self, start: Start) -> Here:
+        found = await start(serve={"heartbeat_s": 0.03})
+        found.ollama.fault(Fault.SLOW_LOAD, model="mistral:7b", times=1, seconds=0.2)
+        assert isinstance(found, Here)
+        return found
+
+    async def test_openais(self, cold: Here) -> None:
+        async with openai.AsyncOpenAI(base_url=f"{cold.url}/v1", api_key="x", max_retries=0) as ai:
+            stream = await ai.chat.completions.create(model="auto", messages=TALK, stream=True)
+            assert "".join([c.choices[0].delta.content or "" async for c in stream if c.choices])
+
+    async def test_openais_responses(self, cold: Here) -> None:
+        async with (
+            openai.AsyncOpenAI(base_url=f"{cold.url}/v1", api_key="x", max_retries=0) as ai,
+            ai.responses.stream(model="auto", input="What's 2+2?") as stream,
+        ):
+            async for _ in stream:
+                pass
+            assert (await stream.get_final_response()).output_text
+
+    async def test_anthropics(self, cold: Here) -> None:
+        async with (
+            anthropic.AsyncAnthropic(base_url=cold.url, api_key="x", max_retries=0) as claude,
+            claude.messages.stream(model="auto", max_tokens=50, messages=TALK) as stream,
+        ):
+            assert "".join([piece async for piece in stream.text_stream])
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v1/chat/completions", {"stream_options": {"include_usage": True}}),
+        ("/v1/chat/completions", {}),
+        ("/v1/completions", {}),
+        ("/v1/responses", {}),
+        ("/v1/messages", {}),
+        ("/api/chat", {}),
+        ("/api/generate", {}),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_prompt_that_was_cut_is_told_on_every_wire(
+    here: Here, path: str, more: dict[str, Any], stream: bool
+) -> None:
+    words = "Summarize this story: " + "once there was a small dragon who read books " * 600
+    here.ollama.fault(Fault.TRUNCATE)  # half of the 8,192 tokens that gemma2 has
+    asked: dict[str, Any] = {"model": "gemma2:9b", "stream": stream, "max_tokens": 50, **more}
+    if path in ("/v1/completions", "/api/generate"):
+        asked["prompt"] = words
+    elif path == "/v1/responses":
+        asked["input"] = words
+        del asked["max_tokens"]
+    else:
+        asked["messages"] = [{"role": "user", "content": words}]
+    async with here.http.post(here.url + path, json=asked) as reply:
+        text = await reply.text()
+    assert reply.status == 200
+    assert text.count('"warnings":["truncated: the server read ') == 1
