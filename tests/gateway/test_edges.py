@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import anthropic
+import msgspec
 import openai
 import pytest
 from tests.gateway.conftest import HERE, Here, Start
@@ -30,8 +31,6 @@ LONG = "one two three four " * 50_000
 @pytest.mark.parametrize("odd", [b'"\xff"', b"1e999", b"9" * 5000, b'"\\ud800"'])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat", "/v1/messages"])
 async def test_a_field_that_only_servers_would_read_is_a_400_too(here: Here, path: str, odd: bytes) -> None:
-    import msgspec
-
     body = msgspec.json.encode(CHAT)[:-1] + b',"unknown":' + odd + b"}"
     status, told, _ = await here.post(path, body)
     assert status == 400
@@ -63,6 +62,9 @@ class Broken:
         raise ZeroDivisionError
 
     def refused(self, visit: Visit, error: LLMRouterError, status: int) -> None:
+        raise ZeroDivisionError
+
+    def done(self, visit: Visit) -> None:
         raise ZeroDivisionError
 
 
@@ -306,8 +308,56 @@ async def test_each_request_is_counted_once_under_its_path(here: Here) -> None:
         'path="/v1/chat/completions",status="400"': "1.0",
         'path="/v1/chat/completions",status="404"': "1.0",
         'path="/v1/chat/completions",status="405"': "1.0",
+        'path="/v1/messages/count_tokens",status="200"': "1.0",
+        'path="/api/generate",status="200"': "1.0",
         'path="other",status="404"': "1.0",
     }
+
+
+async def test_vectors_are_counted_with_what_was_read_and_what_failed(start: Start) -> None:
+    here = await start(serve={"log": "json"})
+    here.ollama.fault(Fault.BUSY, model="nomic-embed-text", times=1)
+    assert (await here.post("/v1/embeddings", {"input": "one two three"}))[0] == 200
+    _, text, _ = await here.get("/metrics")
+    assert re.search(r'llm_router_tokens_total\{kind="read",model="nomic-embed-text"\} [1-9]', text)
+    assert 'llm_router_failed_attempts_total{error="host_busy",model="nomic-embed-text"} 1.0' in text
+    assert 'llm_router_fallbacks_total{model="nomic-embed-text"} 1.0' in text
+
+
+async def test_the_log_has_one_line_per_request(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    here = await start(serve={"log": "json"})
+    await here.post("/v1/chat/completions", CHAT)
+    await here.post("/v1/chat/completions", b"{")
+    await here.post("/v1/messages/count_tokens", {"messages": TALK})
+    await here.post("/api/generate", {"model": "mistral:7b"})
+    lines = [msgspec.json.decode(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["path"], line["status"]) for line in lines] == [
+        ("/v1/chat/completions", 200),
+        ("/v1/chat/completions", 400),
+        ("/v1/messages/count_tokens", 200),
+        ("/api/generate", 200),
+    ]
+    assert len({line["request_id"] for line in lines}) == 4
+
+
+async def test_a_trace_goes_on_from_the_callers(start: Start) -> None:
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from llm_router.gateway.tracing import Tracing
+
+    exporter = InMemorySpanExporter()
+    tracing = Tracing(exporter)
+    here = await start(more=[tracing])
+    trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    await here.post("/v1/chat/completions", CHAT, traceparent=f"00-{trace}-{parent}-01")
+    await here.post("/v1/chat/completions", CHAT, traceparent="nonsense")
+    first, second = exporter.get_finished_spans()
+    assert first.context is not None
+    assert first.parent is not None
+    assert f"{first.context.trace_id:032x}" == trace
+    assert f"{first.parent.span_id:016x}" == parent
+    assert second.parent is None
+    tracing.close()
 
 
 async def test_signs_of_life_come_in_the_middle_of_an_answer_too(start: Start) -> None:

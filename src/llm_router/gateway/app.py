@@ -209,9 +209,11 @@ class Gateway:
         asked = endpoint.parse(await visit.body())
         if isinstance(asked, Preload):
             await self._page_preload(visit, endpoint, asked)
+            self.observer.done(visit)
             return
         if endpoint.direct is not None:
             visit.reply(200, endpoint.direct(asked))
+            self.observer.done(visit)
             return
         served = Served(visit, endpoint, asked)
         visit.is_task = True

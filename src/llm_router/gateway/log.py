@@ -53,6 +53,15 @@ class RequestLog:
         }
         self._write(visit, told)
 
+    def done(self, visit: Visit) -> None:
+        told: JsonObject = {
+            "status": 200,
+            "path": visit.exchange.path,
+            "key": visit.caller.name or None,
+            "request_id": visit.request_id,
+        }
+        self._write(visit, told)
+
     def _write(self, visit: Visit, told: JsonObject) -> None:
         at = datetime.fromtimestamp(visit.created_s)
         if self._as_json:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from llm_router.answer import Answer
+from llm_router.answer import Answer, Attempt
 from llm_router.errors import LLMRouterError, MissingExtra
 from llm_router.gateway.app import Visit, status_of
 from llm_router.gateway.observers import Served
@@ -109,15 +109,15 @@ class Metrics:
         answer = served.outcome.answer
         if answer is not None:
             self._answered(answer)
+        vectors = served.vectors
+        if vectors is not None:
+            self._counted(self._known(vectors.model), vectors.attempts, vectors.prompt_tokens)
 
     def _answered(self, answer: Answer) -> None:
         model, usage = self._known(answer.model), answer.usage
-        if len(answer.attempts) > 1:
-            self._fallbacks.labels(model).inc()
+        self._counted(model, answer.attempts, usage.prompt_tokens)
         if answer.first_token_s is not None:
             self._first_of(model).observe(answer.first_token_s)
-        if usage.prompt_tokens:
-            self._token(model, "read").inc(usage.prompt_tokens)
         if usage.output_tokens:
             self._token(model, "written").inc(usage.output_tokens)
         if usage.tokens_per_s:
@@ -125,8 +125,17 @@ class Metrics:
         if usage.load_s is not None and usage.load_s > _LOADED_S:
             self._loads.labels(model).inc()
 
+    def _counted(self, model: str, attempts: Sequence[Attempt], read_tokens: int | None) -> None:
+        if len(attempts) > 1:
+            self._fallbacks.labels(model).inc()
+        if read_tokens:
+            self._token(model, "read").inc(read_tokens)
+
     def refused(self, visit: Visit, error: LLMRouterError, status: int) -> None:
         self._request(visit.exchange.path if visit.is_known else "other", str(status)).inc()
+
+    def done(self, visit: Visit) -> None:
+        self._request(visit.exchange.path, "200").inc()
 
     def _known(self, model: str) -> str:
         """Names of models come from hosts and the fleet, never from a caller; still there is a bound."""

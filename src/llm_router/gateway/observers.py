@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from llm_router.answer import Attempt, EmbeddingAnswer
@@ -67,6 +68,10 @@ class Observer(Protocol):
         """A request was answered with an error."""
         ...
 
+    def done(self, visit: Visit) -> None:
+        """A request to a path of tasks was answered without one: a model loaded, tokens counted."""
+        ...
+
 
 class Observers:
     """Several as one."""
@@ -78,21 +83,22 @@ class Observers:
     def served(self, served: Served) -> None:
         served.ended_s = time.perf_counter()
         for observer in self._observers:
-            try:
-                observer.served(served)
-            except Exception:
-                self._failed(observer)
+            self._tell(observer, partial(observer.served, served))
 
     def refused(self, visit: Visit, error: LLMRouterError, status: int) -> None:
         for observer in self._observers:
-            try:
-                observer.refused(visit, error, status)
-            except Exception:
-                self._failed(observer)
+            self._tell(observer, partial(observer.refused, visit, error, status))
 
-    def _failed(self, observer: Observer) -> None:
+    def done(self, visit: Visit) -> None:
+        for observer in self._observers:
+            self._tell(observer, partial(observer.done, visit))
+
+    def _tell(self, observer: Observer, what: Callable[[], None]) -> None:
         """A mistake of ours must not become one of the request's; told once, it would come with each."""
-        kind = type(observer)
-        if kind not in self._told:
-            self._told.add(kind)
-            log.exception("%s failed", kind.__name__)
+        try:
+            what()
+        except Exception:
+            kind = type(observer)
+            if kind not in self._told:
+                self._told.add(kind)
+                log.exception("%s failed", kind.__name__)

@@ -25,6 +25,9 @@ class Recording:
     def refused(self, visit: Visit, error: LLMRouterError, status: int) -> None:
         """What was no task is not recorded; the log and the metrics have it."""
 
+    def done(self, visit: Visit) -> None:
+        """What was no task is not recorded."""
+
 
 def record_of(served: Served) -> RequestRecord:
     visit, request, decision = served.visit, served.asked.request, served.decision

@@ -28,6 +28,8 @@ class Tracing:
             resources = importlib.import_module("opentelemetry.sdk.resources")
             otlp = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
             self._api = importlib.import_module("opentelemetry.trace")
+            # A caller that traces too says in its headers which of its spans this one belongs to.
+            self._extract = importlib.import_module("opentelemetry.propagate").extract
         except ImportError as error:
             raise MissingExtra.needed("otel", "serve.traces", error.name or "opentelemetry") from None
         resource = resources.Resource.create({"service.name": "llm-router", "service.version": __version__})
@@ -43,7 +45,10 @@ class Tracing:
         request, failure = served.asked.request, served.failure
         operation = "embeddings" if request.kind is ApiKind.EMBEDDING else "chat"
         span = self._tracer.start_span(
-            f"{operation} {request.model or 'auto'}", start_time=begun_ns, kind=self._api.SpanKind.SERVER
+            f"{operation} {request.model or 'auto'}",
+            context=self._extract(served.visit.exchange.headers),
+            start_time=begun_ns,
+            kind=self._api.SpanKind.SERVER,
         )
         span.set_attributes({name: value for name, value in _attributes(served, operation).items() if value})
         if failure is not None:
@@ -56,6 +61,9 @@ class Tracing:
         span.end(end_time=begun_ns + int(served.elapsed_s * _NS))
 
     def refused(self, visit: Visit, error: LLMRouterError, status: int) -> None:
+        """What was no task has no span."""
+
+    def done(self, visit: Visit) -> None:
         """What was no task has no span."""
 
     def close(self) -> None:
