@@ -109,7 +109,7 @@ async def test_its_pieces_become_ollamas_lines_and_anthropics_events(gateway: tu
     found = [msgspec.json.decode(line) for line in lines]
     assert found[0]["message"]["content"] == "four"
     calls = [c for line in found for c in line["message"].get("tool_calls", [])]
-    assert calls == [{"function": {"name": "look", "arguments": {"a": 1}}, "id": "c1"}]
+    assert calls == [{"function": {"index": 0, "name": "look", "arguments": {"a": 1}}, "id": "c1"}]
     assert found[-1]["done"]
     assert found[-1]["prompt_eval_count"] == 9
     body = {"model": "mistral:7b", "messages": CHAT, "stream": True, "max_tokens": 9}

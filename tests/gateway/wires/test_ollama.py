@@ -215,7 +215,7 @@ class TestReply:
             {
                 "role": "assistant",
                 "content": "",
-                "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}, "id": "c1"}],
+                "tool_calls": [{"function": {"index": 0, "name": "f", "arguments": {"a": 1}}, "id": "c1"}],
             },
         ]
         assert pieces[1]["logprobs"] == [{"token": "four", "logprob": -0.5}]
@@ -252,7 +252,7 @@ class TestReply:
             "role": "assistant",
             "content": "four",
             "thinking": "hm",
-            "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}],
+            "tool_calls": [{"function": {"index": 0, "name": "f", "arguments": {"a": 1}}}],
         }
         generate = whole(asked(GENERATE, {"prompt": "hi"}), *pieces)
         ollama.GenerateResponse.model_validate(generate)

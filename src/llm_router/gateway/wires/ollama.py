@@ -22,6 +22,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class _Function(msgspec.Struct):
+    index: int
     name: str
     arguments: JsonObject
 
@@ -109,6 +110,7 @@ class _Renderer:
     def __init__(self, *, generates: bool) -> None:
         self._generates = generates
         self._told: Told | None = None
+        self._calls = 0
 
     def begin(self, told: Told) -> bytes:
         self._told = told
@@ -125,7 +127,11 @@ class _Renderer:
         told = self._told
         model, now = (told.model if told else ""), _now()
         logprobs = list(piece.logprobs) or msgspec.UNSET
-        calls = [_Call(_Function(c.name, c.arguments), c.id) for c in piece.tool_calls]
+        calls = [
+            _Call(_Function(n, call.name, call.arguments), call.id)
+            for n, call in enumerate(piece.tool_calls, self._calls)
+        ]
+        self._calls += len(calls)
         if not self._generates:
             message = _Message("assistant", piece.text, piece.thinking, calls)
             return _ChatLine(model, now, message, done=False, logprobs=logprobs)
@@ -163,7 +169,7 @@ class _Renderer:
         """The members that hold the answer's words; a message keeps what else the server put into it."""
         words: JsonObject = {"thinking": piece.thinking} if piece.thinking else {}
         if piece.tool_calls:
-            words["tool_calls"] = [_call(call) for call in piece.tool_calls]
+            words["tool_calls"] = [_call(call, n) for n, call in enumerate(piece.tool_calls)]
         if self._generates:
             whole: JsonObject = {"response": piece.text, **words}
         else:
@@ -179,8 +185,8 @@ class _Renderer:
         return body | _counted(answer.usage, answer.elapsed_s) | {"router": told.router}
 
 
-def _call(call: ToolCall) -> Json:
-    told: JsonObject = {"function": {"name": call.name, "arguments": call.arguments}}
+def _call(call: ToolCall, number: int) -> Json:
+    told: JsonObject = {"function": {"index": number, "name": call.name, "arguments": call.arguments}}
     return told | ({"id": call.id} if call.id else {})
 
 
