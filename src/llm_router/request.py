@@ -222,6 +222,30 @@ class Tool:
 
 _fields_decoder = msgspec.json.Decoder(dict[str, Any])
 
+_SERVERS_FIELDS = frozenset(
+    {
+        *("model", "name", "from", "source", "destination", "messages", "prompt", "input", "suffix"),
+        *("system", "template", "context", "images", "tools", "format", "options", "raw", "stream"),
+        *("keep_alive", "think", "truncate", "shift", "logprobs", "top_logprobs", "dimensions", "insecure"),
+        *("files", "adapters", "parameters", "quantize", "stream_options", "_debug_render_only"),
+    }
+)
+
+
+def refuse_lookalikes(fields: Iterable[str]) -> None:
+    """Raises InvalidRequest for a field such as ``Model``.
+
+    Here it would be a field without a meaning, while Ollama, which is written in Go, reads it as ``model``,
+    and the last of the two counts: past every check that was made of the other.
+    """
+    for name in fields:
+        if name not in _SERVERS_FIELDS and name.casefold() in _SERVERS_FIELDS:
+            raise InvalidRequest(
+                f"cannot use the field {name[:40]!r}",
+                why="some servers would read it as another",
+                hint=f"write it {name.casefold()}",
+            )
+
 
 class SentBody:
     """A body as the caller sent it, for servers: nothing in it is lost.
@@ -247,7 +271,8 @@ class SentBody:
     def fields(self) -> JsonObject:
         """Everything that was sent. Not to be changed.
 
-        Raises InvalidRequest where a field that nobody looked at so far cannot be read.
+        Raises InvalidRequest where a field that nobody looked at so far cannot be read, or as
+        ``refuse_lookalikes`` does.
         """
         if self._fields is None:
             try:
@@ -256,6 +281,7 @@ class SentBody:
                 raise InvalidRequest(
                     "a field of the body cannot be read", why=str(error), hint="correct it, or leave it out"
                 ) from None
+            refuse_lookalikes(self._fields)
         return self._fields
 
     @property

@@ -436,3 +436,49 @@ async def test_a_prompt_that_was_cut_is_told_on_every_wire(
         text = await reply.text()
     assert reply.status == 200
     assert text.count('"warnings":["truncated: the server read ') == 1
+
+
+class TestLookalikes:
+    """Go reads JSON without regard to case, so a second ``Model`` would get past every check of ``model``."""
+
+    @pytest.mark.parametrize(
+        "name", ["Model", "MODEL", "Options", "Keep_Alive", "\u212aeep_alive", "\u017ftream"]
+    )
+    @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/messages"])
+    async def test_no_task_with_one(self, here: Here, path: str, name: str) -> None:
+        status, told, _ = await here.post(path, CHAT | {name: "x:cloud"})
+        assert status == 400
+        assert name.casefold() in str(told)
+        assert here.asked() == []
+
+    @pytest.mark.parametrize(
+        ("path", "body"),
+        [
+            ("/api/generate", {"prompt": "x", "Model": "x:cloud"}),
+            ("/api/generate", {"model": "mistral:7b", "Keep_alive": -1}),
+            ("/api/embed", {"input": "x", "Model": "x:cloud"}),
+            ("/api/embeddings", {"prompt": "x", "Model": "x:cloud"}),
+            ("/v1/completions", {"prompt": "x", "Model": "x:cloud"}),
+            ("/v1/responses", {"input": "x", "Model": "x:cloud"}),
+            ("/v1/embeddings", {"input": "x", "Model": "x:cloud"}),
+            ("/api/pull", {"model": "mistral:7b", "Model": "x:cloud"}),
+            ("/api/show", {"model": "mistral:7b", "Model": "x:cloud"}),
+            ("/api/copy", {"source": "mistral:7b", "destination": "x", "Source": "x:cloud"}),
+        ],
+    )
+    async def test_nowhere(self, here: Here, path: str, body: Any) -> None:
+        before = len(here.ollama.requests)
+        assert (await here.post(path, {"stream": False, **body}))[0] == 400
+        assert not any("Model" in str(r.body) for r in here.ollama.requests[before:])
+
+    async def test_other_capitals_go_through(self, here: Here) -> None:
+        assert (await here.post("/api/chat", CHAT | {"chatTemplateName": "x"}))[0] == 200
+        assert here.asked()[-1]["chatTemplateName"] == "x"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat", "/v1/messages"])
+async def test_proxies_are_told_to_pass_streams_on_as_they_come(here: Here, path: str) -> None:
+    _, _, headers = await here.post(path, CHAT | {"stream": True})
+    assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-cache", "no")
+    _, _, headers = await here.post(path, CHAT)
+    assert "x-accel-buffering" not in headers

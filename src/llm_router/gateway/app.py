@@ -40,6 +40,9 @@ Page = Callable[["Visit"], Awaitable[None]]
 
 log = logging.getLogger("llm_router.gateway")
 _JSON = ("content-type", "application/json")
+_AS_IT_COMES = (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
+"""Proxies on the way, nginx among them, pass a stream on piece by piece then."""
+
 _RETRY_AFTER_S = 5
 """Told with a refusal that passes by itself, where nothing better is known."""
 
@@ -267,7 +270,9 @@ class Gateway:
 
     async def _stream(self, visit: Visit, asked: Asked, decision: Decision, served: Served) -> None:
         def headers(model: str, outcome: Outcome) -> list[tuple[str, str]]:
-            return self._headers(visit, decision, model, outcome.attempts, asked.renderer.stream_type)
+            lines = self._headers(visit, decision, model, outcome.attempts, asked.renderer.stream_type)
+            lines += _AS_IT_COMES
+            return lines
 
         def tell(model: str, outcome: Outcome) -> Told:
             return self._told(visit, decision, model, outcome)

@@ -20,7 +20,7 @@ from llm_router.names import is_auto
 from llm_router.providers.ollama import OllamaProvider
 from llm_router.records.reader import Records
 from llm_router.records.writer import Recorder
-from llm_router.request import JsonObject
+from llm_router.request import JsonObject, refuse_lookalikes
 
 _encoder = msgspec.json.Encoder()
 _DIGEST = re.compile("sha256(:|-|%3[aA])[0-9a-fA-F]{64}")
@@ -205,11 +205,13 @@ def query_of(visit: Visit) -> dict[str, str]:
 
 def _json_of(data: bytes) -> JsonObject:
     try:
-        return msgspec.json.decode(data, type=dict[str, Any])
+        told: JsonObject = msgspec.json.decode(data, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(
             "the body is not a JSON object", why=str(error), hint="send one JSON object, in UTF-8"
         ) from None
+    refuse_lookalikes(told)
+    return told
 
 
 async def _pass_on(visit: Visit) -> None:

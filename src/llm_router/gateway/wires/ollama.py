@@ -158,7 +158,10 @@ class _Renderer:
         piece = Delta(answer.text, answer.thinking, answer.tool_calls, answer.logprobs)
         if not answer.raw_end:
             return _encoder.encode(self._last(answer, told, piece))
-        last: JsonObject = msgspec.json.decode(answer.raw_end[-1])
+        try:
+            last: JsonObject = msgspec.json.decode(answer.raw_end[-1])
+        except msgspec.DecodeError:  # in a field that nobody looked at
+            return _encoder.encode(self._last(answer, told, piece))
         self._told = told
         return _encoder.encode(last | self._content(piece, last.get("message")) | {"router": told.router})
 
