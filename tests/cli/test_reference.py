@@ -93,8 +93,12 @@ def commands(group: click.Group, *before: str) -> Iterator[tuple[str, click.Comm
             yield " ".join((*before, name)), command
 
 
+TELLS_NOTHING = {"serve", "keys add", "keys remove"}
+"""Commands that do something and have nothing to show but a word of it."""
+
+
 def test_every_command_has_json() -> None:
-    without = [
+    without = {
         name for name, command in commands(app) if "--json" not in {o for p in command.params for o in p.opts}
-    ]
-    assert without == []
+    }
+    assert without == TELLS_NOTHING

@@ -60,12 +60,19 @@ def add(options: Options, /, name: str, **limits: Any) -> None:
 
 
 @keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON, without the hashes.")
 @pass_options
-def list_(options: Options, /) -> None:
+def list_(options: Options, /, as_json: bool) -> None:
     """Shows who has a key, and what each may do."""
     from llm_router.cli.tables import Cell, print_table
 
     path, entries = _entries(options)
+    if as_json:
+        import msgspec
+
+        told = [{k: v for k, v in msgspec.to_builtins(e).items() if k != "hash"} for e in entries]
+        output.json_data({"keys": told})
+        return
     if not entries:
         output.say(f"no keys in {path}: whoever reaches the gateway may use it")
         return
