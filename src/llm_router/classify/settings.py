@@ -48,7 +48,7 @@ class MissionControlSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClassifySettings(msgspec.Struct, frozen=True, kw_only=True):
-    # For an asked model that is right in 55 % of what it is asked; what others gain: docs/concepts/cascade.md.
+    # Suits a model that is right in 55 % of what it is asked; for others see docs/concepts/cascade.md.
     ask_below: Annotated[
         Share, Meta(description="Mission Control is asked where the encoder's confidence is below this")
     ] = 0.55
