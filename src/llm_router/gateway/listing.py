@@ -43,7 +43,8 @@ def virtual_models(world: World) -> tuple[Virtual, ...]:
     answering = {name: _candidates(name, world) for name in world.fleet.categories}
     here = {name: found for name, found in answering.items() if found}
     every = tuple(candidate for found in here.values() for candidate in found)
-    context = min((_context(found) for found in here.values()), default=0)
+    talks = [found for name, found in here.items() if not _embeds(name, world)] or list(here.values())
+    context = min(map(_context, talks), default=0)
     about = {"auto": "the router chooses", "auto-fast": "the quickest answer", "auto-best": "the best answer"}
     whole = [_virtual(name, about[name], every, context, world) for name in AUTO_NAMES if every]
     return (
@@ -52,11 +53,14 @@ def virtual_models(world: World) -> tuple[Virtual, ...]:
     )
 
 
+def _embeds(category: str, world: World) -> bool:
+    return world.fleet.category(category).requires.capability == "embedding"
+
+
 def _candidates(category: str, world: World) -> tuple[Candidate, ...]:
-    embeds = world.fleet.category(category).requires.capability == "embedding"
     request = (
         RouteRequest(kind=ApiKind.EMBEDDING, inputs=("a short text",))
-        if embeds
+        if _embeds(category, world)
         else RouteRequest.from_text("a short task")
     )
     return decide(request, Classification(category, 1.0, "explicit", {category: 1.0}), world).chain
