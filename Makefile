@@ -7,7 +7,7 @@ LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-inde
 SOURCES := src tests test_router.py benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format coverage bench weights check-weights lock clean install
+.PHONY: help demo test check format coverage bench bench-gateway weights check-weights lock clean install
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ check-weights: $(VENV)/.dev ## prove that the shipped classifier is what the tra
 
 bench: $(VENV)/.dev ## measure what a decision costs, by size of the request, and the start of the program
 	$(BIN)/python benchmarks/decision.py
+
+bench-gateway: $(VENV)/.dev ## measure what the gateway adds (BENCH_LITELLM=venv BENCH_PORTKEY=folder: beside those)
+	$(BIN)/python benchmarks/gateway.py
 
 lock: ## write the hash-pinned requirement locks again (needs uv)
 	uv pip compile $(LOCK_FLAGS) pyproject.toml -o requirements/core.txt
