@@ -465,7 +465,9 @@ def upstream_replies(tags: Sequence[str]) -> list[str]:
         "/v1/models": {"object": "list", "data": [{"id": tag, "object": "model"} for tag in tags]},
         "/api/version": {"version": "0.30.0"},
         "/api/tags": {"models": installed},
-        "/api/ps": {"models": []},
+        "/api/ps": {
+            "models": [{"name": tag, "size": 1_000_000_000, "size_vram": 1_000_000_000} for tag in tags]
+        },
         "/api/show": {
             "details": {"family": "mock"},
             "model_info": {"general.architecture": "mock", "mock.context_length": 131072},
