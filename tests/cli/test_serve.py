@@ -130,6 +130,16 @@ def test_keys_are_made_listed_used_and_taken_away(
     assert finish("keys", "remove", "ann").returncode == 2
 
 
+def test_the_file_of_keys_holds_what_was_said_and_no_empty_fields(finish: Finish) -> None:
+    added = finish("keys", "add", "ann", "--model", "phi4")
+    file = Path(added.stderr.decode().partition("kept as a hash in ")[2].partition(";")[0])
+    _, *lines = file.read_text().splitlines()
+    name, digest, *limits = lines[1:]
+    assert (lines[0], name, limits) == ("keys:", "- name: ann", ["  models:", "  - phi4"])
+    assert digest.startswith("  hash: sha256:")
+    assert json.loads(finish("keys", "list", "--json").stdout)["keys"][0]["categories"] == []
+
+
 def test_a_change_of_the_fleet_is_taken_while_it_runs(begin: Callable[..., Serving], tmp_path: Path) -> None:
     fleet = tmp_path / "mine.yaml"
     fleet.write_text("categories: {simple_chat: {models: [{model: 'mistral:7b', quality: 0.9}]}}\n")

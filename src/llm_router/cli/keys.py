@@ -123,10 +123,7 @@ def _write(path: Path, entries: list[KeyEntry]) -> None:
     import msgspec
     import yaml
 
-    plain = [
-        {k: v for k, v in msgspec.to_builtins(entry).items() if v not in (None, [], False)}
-        for entry in entries
-    ]
+    plain = [{k: v for k, v in msgspec.to_builtins(entry).items() if v} for entry in entries]
     text = "# API keys of the gateway, as hashes. Written by: llm-router keys\n"
     text += yaml.safe_dump({"keys": plain}, sort_keys=False, allow_unicode=True)
     path.parent.mkdir(parents=True, exist_ok=True)
