@@ -1,11 +1,10 @@
-"""The CrewAI front: an explicit Flow in which every step is one call to the Router.
+"""An explicit Flow in which every step is one call to the Router.
 
     classify_task ──▶ route_by_category ──┬──▶ run_max_vision
       (start)            (router)         ├──▶ run_max_reasoning
                                           └──▶ run_<category>, one for each category of the fleet
 
-This is the only module that imports CrewAI. Importing it switches CrewAI's telemetry, tracing and version
-check off for the process, unless LLM_ROUTER_CREWAI_TELEMETRY=1 is set or the user set CrewAI's own variables.
+A Crew, where CrewAI itself decides when a model is asked, uses ``llm.py`` instead.
 """
 
 from __future__ import annotations
@@ -14,10 +13,8 @@ import asyncio
 import contextvars
 import functools
 import inspect
-import logging
-import os
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import new_class
@@ -25,43 +22,20 @@ from typing import Any, TypeAlias, TypeVar, Unpack
 
 from llm_router.config import Settings
 from llm_router.decision import Decision
-from llm_router.errors import ConfigError, InvalidRequest, MissingExtra, UnknownCategory, nearest
+from llm_router.errors import ConfigError, InvalidRequest, UnknownCategory, nearest
 from llm_router.fleet import Fleet
+from llm_router.flow.quiet import crewai_imported
 from llm_router.request import JsonObject, RouteRequest
 from llm_router.shared import shared_router
 from llm_router.sync import SyncRouter
 from llm_router.task_inputs import TaskInputs, request_from_inputs
 
-TELEMETRY_VARIABLE = "LLM_ROUTER_CREWAI_TELEMETRY"
-_QUIET = {
-    "CREWAI_DISABLE_TELEMETRY": "true",
-    "CREWAI_DISABLE_TRACKING": "true",
-    "CREWAI_TRACING_ENABLED": "false",
-    "CREWAI_DISABLE_VERSION_CHECK": "true",
-}
-
-
-def switch_off_telemetry(environ: MutableMapping[str, str]) -> None:
-    """Sets CrewAI's switches where the user did not; LLM_ROUTER_CREWAI_TELEMETRY=1 leaves all as they are."""
-    if environ.get(TELEMETRY_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on"):
-        return
-    for variable, value in _QUIET.items():
-        environ.setdefault(variable, value)
-
-
-switch_off_telemetry(os.environ)  # CrewAI reads these while it is imported
-try:
+with crewai_imported():
     from crewai import LLM
     from crewai.flow.flow import Flow, FlowState, listen, router, start
     from crewai.flow.flow_wrappers import FlowMethod
     from crewai.flow.visualization import build_flow_structure
     from pydantic import PrivateAttr
-except ModuleNotFoundError as error:
-    if error.name not in ("crewai", "pydantic"):
-        raise
-    raise MissingExtra.needed("crewai", "the CrewAI Flow", "crewai") from error
-# Errors are raised; where no logging is set up, CrewAI's copy of each would go to stderr.
-logging.getLogger("crewai").addHandler(logging.NullHandler())
 
 T = TypeVar("T")
 Step: TypeAlias = Callable[..., Any]
