@@ -11,6 +11,7 @@ from tests.gateway.conftest import Here, Start
 from llm_router.config import HostSettings, RoutingSettings, Settings
 from llm_router.gateway.serving import Serving
 from llm_router.records.settings import RecordSettings
+from llm_router.records.writer import WRITE_EVERY_S
 from llm_router.request import RouteRequest
 from llm_router.serve_settings import ServeSettings
 from llm_router.testing.fake_models import fleet_models
@@ -37,7 +38,9 @@ async def test_a_decision_is_explained_later(here: Here) -> None:
     assert found["decision"]["category"] == "simple_chat"
     assert found["attempts"][0]["model"] == "mistral:7b"
     assert (await here.get(f"/router/decisions/{wanted[:8]}"))[1]["decision_id"] == wanted
-    assert (await here.get("/router/decisions/" + "0" * 32))[0] == 404
+    status, told, _ = await here.get("/router/decisions/" + "0" * 32)
+    assert status == 404
+    assert f"written every {WRITE_EVERY_S} s" in told["error"]["message"]
     assert (await here.get("/router/decisions/xy"))[0] == 400
     assert (await here.get("/router/decisions?limit=1"))[1]["decisions"][0]["decision_id"] == wanted
 

@@ -78,7 +78,8 @@ async def _serve(settings: Settings, load: Callable[[], Settings], files: Sequen
     if not serving.gateway.keys.required:
         output.say("no API keys: everyone who reaches this address may use it", dim=True)
     if serving.recorder is not None:
-        output.say(f"decisions are recorded in {serving.recorder.path}, without the words of tasks", dim=True)
+        words = "with" if settings.records.keep_text else "without"
+        output.say(f"decisions are recorded in {serving.recorder.path}, {words} the text of tasks", dim=True)
     gc.collect()
     gc.freeze()  # what was loaded stays: the collector need not look at it again
     await serving.until_stopped()

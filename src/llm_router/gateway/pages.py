@@ -19,7 +19,7 @@ from llm_router.gateway.refusals import NotHere
 from llm_router.names import is_auto
 from llm_router.providers.ollama import OllamaProvider
 from llm_router.records.reader import Records
-from llm_router.records.writer import Recorder
+from llm_router.records.writer import WRITE_EVERY_S, Recorder
 from llm_router.request import JsonObject, refuse_lookalikes
 
 _encoder = msgspec.json.Encoder()
@@ -173,7 +173,7 @@ def _decision(recorder: Recorder) -> Page:
         if found is None or not (caller.admin or found.get("key") == caller.name):
             raise NotHere(
                 f"no decision {wanted[:60]!r}",
-                why="it is not in the records, or not yet: they are written twice a second",
+                why=f"it is not in the records, or not yet: they are written every {WRITE_EVERY_S:g} s",
                 hint="see the ids with: llm-router logs",
             )
         visit.reply(200, _encoder.encode(found))

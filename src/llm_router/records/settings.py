@@ -16,7 +16,8 @@ class RecordSettings(msgspec.Struct, frozen=True, kw_only=True):
         str | None, Meta(description="that file; empty: records.sqlite3 in the user's state directory")
     ] = None
     keep_text: Annotated[
-        bool, Meta(description="also keep the words of each task; otherwise only sizes and a keyed hash")
+        bool,
+        Meta(description="also keep the text of each task, not only its size, a hash and words of evidence"),
     ] = False
     max_age_days: Annotated[float, Meta(gt=0, description="older records are removed")] = 90.0
     max_mb: Annotated[float, Meta(gt=0, description="above this size the oldest are removed")] = 500.0
