@@ -482,3 +482,41 @@ async def test_proxies_are_told_to_pass_streams_on_as_they_come(here: Here, path
     assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-cache", "no")
     _, _, headers = await here.post(path, CHAT)
     assert "x-accel-buffering" not in headers
+
+
+class TestVectorsAreNoAnswer:
+    BODIES: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("/v1/chat/completions", CHAT),
+        ("/v1/completions", {"prompt": "hello"}),
+        ("/v1/responses", {"input": "hello"}),
+        ("/api/chat", CHAT),
+        ("/api/generate", {"prompt": "hello"}),
+        ("/v1/messages", CHAT),
+        ("/router/route", CHAT),
+    )
+
+    @pytest.mark.parametrize("name", ["auto:embeddings", "AUTO-fast:embeddings:latest"])
+    @pytest.mark.parametrize(("path", "body"), BODIES)
+    async def test_a_conversation_with_embedders_is_told_where_vectors_are(
+        self, here: Here, name: str, path: str, body: dict[str, Any]
+    ) -> None:
+        for stream in (True, False):
+            status, told, _ = await here.post(path, body | {"model": name, "stream": stream})
+            assert status == 400
+            assert "/api/embed" in str(told)
+            assert "/v1/embeddings" in str(told)
+        assert not here.asked("/api/embed")
+
+    async def test_what_is_asked_for_in_words_is_still_given(self, here: Here) -> None:
+        task = "Give me the embedding vector of the sentence: the cat sat on the mat"
+        _, told, headers = await here.post(
+            "/v1/chat/completions", {"messages": [{"role": "user", "content": task}]}
+        )
+        assert headers["x-router-category"] == "embeddings"
+        assert told["choices"][0]["message"]["content"].startswith("[")
+
+    @pytest.mark.parametrize(
+        ("path", "body"), [("/api/embed", {"input": "x"}), ("/v1/embeddings", {"input": "x"})]
+    )
+    async def test_where_vectors_belong_the_name_works(self, here: Here, path: str, body: Any) -> None:
+        assert (await here.post(path, body | {"model": "auto:embeddings"}))[0] == 200

@@ -26,12 +26,12 @@ from llm_router.gateway.guard import Guard
 from llm_router.gateway.keys import ANYONE, Caller, Keys
 from llm_router.gateway.observers import Observer, Served
 from llm_router.gateway.pump import Outcome, Stream, whole
-from llm_router.gateway.refusals import Failed, NotHere, Overloaded, Refused, TooLarge, WrongMethod
+from llm_router.gateway.refusals import Failed, NotHere, NoWords, Overloaded, Refused, TooLarge, WrongMethod
 from llm_router.gateway.wires import endpoints
 from llm_router.gateway.wires.base import Asked, Endpoint, Preload, Told
 from llm_router.gateway.wires.openai_errors import error_body
 from llm_router.http1.server import BodyTooLarge, ClientGone, Exchange
-from llm_router.request import ApiKind
+from llm_router.request import ApiKind, RouteRequest
 from llm_router.router import Router
 from llm_router.serve_settings import ServeSettings
 
@@ -91,6 +91,19 @@ class Visit:
             ) from None
         coding = self.exchange.headers.get("content-encoding")
         return data if coding is None else decoded(data, coding, limit)
+
+    def may_ask(self, request: RouteRequest) -> None:
+        """Raises NotAllowed for what the caller's key forbids, NoWords where an answer would be a vector.
+
+        Who asks for vectors in words still gets them as text: there the router understood the task.
+        """
+        self.caller.may_ask(request)
+        wish = request.wish
+        if wish is None or wish.category is None or request.kind is ApiKind.EMBEDDING:
+            return
+        wanted = self.router.fleet.categories.get(wish.category)
+        if wanted is not None and wanted.requires.capability == "embedding":
+            raise NoWords(wish.category)
 
     def reply(
         self, status: int, body: bytes, *headers: tuple[str, str], kind: str = "application/json"
@@ -241,7 +254,7 @@ class Gateway:
 
     async def _answer(self, visit: Visit, endpoint: Endpoint, asked: Asked, served: Served) -> None:
         request = asked.request
-        visit.caller.may_ask(request)
+        visit.may_ask(request)
         without_fallback = self._without_fallback(visit)
         decision = served.decision = visit.decision = await visit.router.decide(request)
         decision = visit.caller.allowed(decision)

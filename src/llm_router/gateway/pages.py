@@ -120,12 +120,12 @@ async def _model(visit: Visit) -> None:
 
 async def _route(visit: Visit) -> None:
     """The decision for a body of any wire, without running it."""
-    caller = visit.gateway.keys.caller(visit.exchange.headers)
+    caller = visit.caller = visit.gateway.keys.caller(visit.exchange.headers)
     with caller.one_more():
         data = await visit.body()
         speaks_anthropic = "anthropic-version" in visit.exchange.headers
         request = request_of(data, query_of(visit).get("path"), anthropic=speaks_anthropic)
-        caller.may_ask(request)
+        visit.may_ask(request)
         decision = caller.allowed(await visit.router.decide(request))
         visit.reply(200, _encoder.encode(decision.as_json()))
 

@@ -46,6 +46,19 @@ class NotAllowed(Refused):
     http_status = 403
 
 
+class NoWords(Refused):
+    """A task on a path of answers, sent to a name that stands for embedders alone."""
+
+    code = "only_vectors"
+
+    def __init__(self, category: str) -> None:
+        super().__init__(
+            f"auto:{category} gives vectors, and here an answer in words is expected",
+            why="only models that embed texts stand behind this name",
+            hint="send the text as input to /v1/embeddings or /api/embed; or choose auto for an answer",
+        )
+
+
 class TooLarge(Refused):
     code = "too_large"
     http_status = 413
