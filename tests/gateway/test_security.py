@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import random
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -196,12 +198,61 @@ async def test_packed_bodies_are_read(here: Here, coding: str) -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
-def test_a_bomb_is_stopped_at_the_limit(coding: str) -> None:
+async def test_a_bomb_is_stopped_at_the_limit(coding: str) -> None:
     zeros = b"\0" * 50_000_000
     packed = PACK[coding](zeros)
     assert len(packed) < 60_000
     with pytest.raises(TooLarge):
-        decoded(packed, coding, 1_000_000)
+        await decoded(packed, coding, 1_000_000)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 16, 3_000_001])
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+async def test_what_was_packed_comes_out_whole(coding: str, size: int) -> None:
+    noise = random.Random(1).randbytes(size)
+    for plain in (noise, b"ab" * (size // 2)):
+        assert await decoded(PACK[coding](plain), coding, 3_000_001) == plain
+    if size > 1:
+        with pytest.raises(TooLarge):
+            await decoded(PACK[coding](noise), coding, size - 1)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_a_packed_body_that_ends_too_early_is_told_as_such(here: Here, coding: str) -> None:
+    packed = PACK[coding](msgspec.json.encode(CHAT))
+    for broken in (packed[:-1], packed[:4], b"", b"{}"):
+        status, told, _ = await here.post("/v1/chat/completions", broken, content_encoding=coding)
+        assert status == 400
+        assert "unpack" in told["error"]["message"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+async def test_a_second_request_is_answered_while_a_large_body_is_unpacked(start: Start, coding: str) -> None:
+    """Both arrive at once, the large one first: nothing but its unpacking can come between."""
+    here = await start()
+    packed = PACK[coding](b" " * 64_000_001)
+    host, _, port = here.url.removeprefix("http://").partition(":")
+    large, small = [await asyncio.open_connection(host, int(port)) for _ in range(2)]
+    head = f"POST /api/chat HTTP/1.1\r\nhost: x.localhost\r\ncontent-encoding: {coding}\r\n"
+    large[1].write(f"{head}content-length: {len(packed)}\r\n\r\n".encode() + packed[:-1])
+    small[1].write(b"GET /health HTTP/1.1\r\nhost: x.localhost\r\n\r\n")
+    await small[0].readuntil(
+        b'{"status":"ok"}'
+    )  # both connections stand, and the body is there but for a byte
+    answered: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader) -> None:
+        answered.append((await reader.readline()).decode().strip())
+
+    large[1].write(packed[-1:])
+    small[1].write(b"GET /health HTTP/1.1\r\nhost: x.localhost\r\n\r\n")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answer(large[0]))
+        group.create_task(answer(small[0]))
+    for _, writer in (large, small):
+        writer.close()
+        await writer.wait_closed()
+    assert answered == ["HTTP/1.1 200 OK", "HTTP/1.1 413 Request Entity Too Large"]
 
 
 async def test_a_body_beyond_the_limit_is_a_413(start: Start) -> None:

@@ -90,7 +90,7 @@ class Visit:
                 hint="send less at once, or raise serve.max_body_mb",
             ) from None
         coding = self.exchange.headers.get("content-encoding")
-        return data if coding is None else decoded(data, coding, limit)
+        return data if coding is None else await decoded(data, coding, limit)
 
     def may_ask(self, request: RouteRequest) -> None:
         """Raises NotAllowed for what the caller's key forbids, NoWords where an answer would be a vector.
