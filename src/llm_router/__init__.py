@@ -7,6 +7,7 @@
         print(decision.category, decision.selected_model, decision.routing_reasoning)
 
 Names are loaded when they are first used, so that importing the package costs nothing.
+``RoutedLLM``, for CrewAI's agents, needs the optional part [crewai]; ``import *`` leaves it out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from llm_router.decision import Decision
     from llm_router.errors import LLMRouterError
     from llm_router.fleet import Fleet, load_fleet
+    from llm_router.flow import RoutedLLM as RoutedLLM
     from llm_router.request import RouteRequest
     from llm_router.router import Router
     from llm_router.sync import SyncRouter
@@ -33,6 +35,7 @@ _HOMES = {
     "Fleet": "llm_router.fleet",
     "LLMRouterError": "llm_router.errors",
     "RouteRequest": "llm_router.request",
+    "RoutedLLM": "llm_router.flow",
     "Router": "llm_router.router",
     "Settings": "llm_router.config",
     "SyncRouter": "llm_router.sync",
@@ -61,4 +64,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return list(__all__)
+    return sorted({*__all__, *_HOMES})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Generator, Sequence
 from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -79,7 +79,7 @@ class SyncRouter:
 
     def stream(
         self, request: RouteRequest | str, *, decision: Decision | None = None
-    ) -> Iterator[StreamEvent]:
+    ) -> Generator[StreamEvent, None, None]:
         """The events of ``Router.stream``. Leaving the loop early cancels the generation."""
         events = self._router.stream(request, decision=decision)
         try:

@@ -19,7 +19,10 @@ from llm_router.testing.fake_ollama import FLEET_NAMES, FakeOllama, fleet_models
 if TYPE_CHECKING:
     from llm_router.flow import DynamicModelFlow
 
-NEEDS_CREWAI = ["test_flow.py", "test_flow_definition.py", "test_owners_lines.py", "test_plotting.py"]
+NEEDS_CREWAI = [
+    *("test_crew.py", "test_flow.py", "test_flow_definition.py", "test_llm.py", "test_owners_lines.py"),
+    "test_plotting.py",
+]
 
 
 def _import_crewai() -> bool:

@@ -155,6 +155,12 @@ try:
     MODELS["phi4"]["llm"]
 except Exception as error:
     print(type(error).__name__)
+try:
+    from llm_router import RoutedLLM
+except Exception as error:
+    print(type(error).__name__, error.hint)
+from llm_router import *
+print(Router.__name__)
 """
 
 
@@ -168,5 +174,7 @@ def test_without_crewai_every_use_names_the_line_that_installs_it() -> None:
         "MissingExtra pip install 'crewai-llm-router[crewai]'",
         "MissingExtra",
         "MissingExtra",
+        "MissingExtra pip install 'crewai-llm-router[crewai]'",
+        "Router",
     ]
     assert told.stderr == ""

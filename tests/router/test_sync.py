@@ -79,7 +79,7 @@ def test_a_stream_that_is_left_after_closing_ends_without_an_error(ollama: FakeO
     events = router.stream(CHAT)
     assert isinstance(next(events), Decided)
     router.close()
-    events.close()  # type: ignore[attr-defined]
+    events.close()
 
 
 def test_a_stream_that_goes_on_after_closing_says_so(ollama: FakeOllama) -> None:
