@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 import zstandard
-from tests.gateway.conftest import Here, Start
+from tests.gateway.conftest import HERE, Here, Start
 
 from llm_router.config import Settings
 from llm_router.errors import ConfigError
@@ -21,6 +21,7 @@ from llm_router.gateway.coding import decoded
 from llm_router.gateway.keys import KeyEntry, Keys, hash_of, load_keys, new_key
 from llm_router.gateway.refusals import NoKey, TooLarge, TooMany
 from llm_router.gateway.serving import Serving
+from llm_router.names import canonical, is_auto
 from llm_router.serve_settings import ServeSettings
 
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "What's 2+2?"}]}
@@ -73,6 +74,90 @@ async def test_a_key_has_the_models_and_categories_it_was_given(start: Start, tm
     status, told, _ = await here.post("/v1/chat/completions", CHAT, x_api_key="k")
     assert status == 403
     assert "simple_chat" in told["error"]["message"]
+
+
+class TestListsOfALimitedKey:
+    """What a key may not use it does not see, on any path that lists or shows models."""
+
+    LIMITS: dict[str, dict[str, Any]] = {  # noqa: RUF012
+        "models": {"models": ["gemma2:9b", "Nomic-Embed-Text"]},
+        "kinds": {"categories": ["structured_data"]},
+        "vectors": {"categories": ["embeddings"]},
+        "both": {"models": ["gemma2:9b", "qwen2.5:14b"], "categories": ["structured_data"]},
+        "nothing": {"models": ["no-such"]},
+        "all": {},
+    }
+
+    @pytest.fixture
+    async def limited(self, start: Start, tmp_path: Path) -> Here:
+        entries = [entry(name, name, **limits) for name, limits in self.LIMITS.items()]
+        here = await with_keys(start, tmp_path, *entries)
+        for model in ("gemma2:9b", "mistral:7b"):
+            await here.post("/api/generate", {"model": model}, x_api_key="all")
+        return here
+
+    @staticmethod
+    async def names(here: Here, key: str) -> tuple[set[str], set[str]]:
+        """Virtual names, and those of models; the same on every list."""
+        listed = (await here.get("/v1/models", x_api_key=key))[1]["data"]
+        tags = (await here.get("/api/tags", x_api_key=key))[1]["models"]
+        found = {canonical(model["id"]) for model in listed}
+        assert found == {canonical(model["name"]) for model in tags}
+        anthropic = await here.get("/v1/models", x_api_key=key, anthropic_version="2023-06-01")
+        assert found == {canonical(model["id"]) for model in anthropic[1]["data"]}
+        virtual = {name for name in found if is_auto(name)}
+        return {name.removesuffix(":latest") for name in virtual}, found - virtual
+
+    async def test_by_models(self, limited: Here) -> None:
+        virtual, models = await self.names(limited, "models")
+        assert models == {"gemma2:9b", "nomic-embed-text:latest"}
+        assert {"auto", "auto-fast", "auto-best", "auto:simple_chat", "auto:embeddings"} <= virtual
+        assert not {"auto:structured_data", "auto:vision"} & virtual, "none of its models answers those"
+        assert await self.names(limited, "nothing") == (set(), set())
+
+    async def test_by_categories(self, limited: Here) -> None:
+        virtual, models = await self.names(limited, "kinds")
+        assert virtual == {"auto", "auto-fast", "auto-best", "auto:structured_data"}
+        assert models == {canonical(name) for name in HERE} - {"nomic-embed-text:latest"}
+        virtual, models = await self.names(limited, "vectors")
+        assert virtual == {"auto", "auto-fast", "auto-best", "auto:embeddings"}
+        assert models == {"nomic-embed-text:latest"}
+        assert (await self.names(limited, "both"))[1] == {"gemma2:9b", "qwen2.5:14b"}
+        assert (await self.names(limited, "all"))[1] == {canonical(name) for name in HERE}
+
+    async def test_a_virtual_name_promises_what_the_models_of_the_key_can(self, limited: Here) -> None:
+        for key, able in (("all", True), ("models", False), ("kinds", False)):
+            shown = (await limited.post("/api/show", {"model": "auto"}, x_api_key=key))[1]
+            assert ("vision" in shown["capabilities"]) is able, key
+        shown = (await limited.post("/api/show", {"model": "auto"}, x_api_key="models"))[1]
+        assert shown["modelfile"].endswith("out of gemma2:9b, nomic-embed-text")
+
+    async def test_what_is_listed_answers_and_what_is_not_is_refused(self, limited: Here) -> None:
+        everything = (await limited.get("/v1/models", x_api_key="all"))[1]["data"]
+        for key in ("models", "kinds", "vectors", "both", "nothing"):
+            virtual, models = await self.names(limited, key)
+            for name in (model["id"] for model in everything):
+                seen = canonical(name) in models or name in virtual
+                expected = 200 if seen else 403
+                assert (await limited.get(f"/v1/models/{name}", x_api_key=key))[0] == expected, (key, name)
+                status, told, _ = await limited.post("/api/show", {"model": name}, x_api_key=key)
+                assert status == expected, (key, name)
+        status, told, _ = await limited.get("/v1/models/mistral:7", x_api_key="both")
+        assert status == 403
+        assert "mistral:7b" not in str(told)
+        status, told, _ = await limited.get("/v1/models/nomic-embed-tex", x_api_key="kinds")
+        assert status == 404
+        assert "nomic-embed-text" not in str(told)
+
+    async def test_in_memory(self, limited: Here) -> None:
+        for key, expected in (
+            ("all", {"gemma2:9b", "mistral:7b"}),
+            ("models", {"gemma2:9b"}),
+            ("kinds", {"gemma2:9b", "mistral:7b"}),
+            ("vectors", set()),
+        ):
+            told = (await limited.get("/api/ps", x_api_key=key))[1]["models"]
+            assert {model["name"] for model in told} == expected
 
 
 async def test_rate_and_concurrency_are_limited_per_key() -> None:

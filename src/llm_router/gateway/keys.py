@@ -136,19 +136,32 @@ class Caller:
 
     def may_use(self, model: str) -> None:
         """The same for a name."""
-        if self._models and canonical(model) not in self._models:
+        if not self.has_model(model):
             raise NotAllowed(
                 f"{self.name} may not use {model[:80]}",
                 why="it is not among the models of this key",
                 hint=f"use one of {', '.join(sorted(self.entry.models if self.entry else ()))}, or auto",
             )
 
+    @property
+    def limited(self) -> bool:
+        """Whether its key has models or categories of its own."""
+        return bool(self._models or (self.entry is not None and self.entry.categories))
+
+    def has_model(self, model: str) -> bool:
+        """Whether the models of its key, if it has such, contain this one."""
+        return not self._models or canonical(model) in self._models
+
+    def has_category(self, category: str) -> bool:
+        """The same for kinds of task."""
+        return self.entry is None or not self.entry.categories or category in self.entry.categories
+
     def allowed(self, decision: Decision) -> Decision:
         """The decision without the models that this key may not use. Raises NotAllowed where none is left."""
         entry = self.entry
-        if entry is None or not (entry.categories or self._models):
+        if entry is None or not self.limited:
             return decision
-        if entry.categories and decision.category not in entry.categories:
+        if not self.has_category(decision.category):
             raise NotAllowed(
                 f"{entry.name} may not ask for {decision.category} tasks",
                 why=f"this key may ask for {', '.join(entry.categories)}",
@@ -156,7 +169,7 @@ class Caller:
             )
         if not self._models:
             return decision
-        chain = tuple(c for c in decision.chain if canonical(c.model) in self._models)
+        chain = tuple(c for c in decision.chain if self.has_model(c.model))
         if decision.chain and not chain:
             raise NotAllowed(
                 f"no model that {entry.name} may use can take this {decision.category} task",

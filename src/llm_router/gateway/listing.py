@@ -1,5 +1,8 @@
 """Which models there are, on all three wires: those of the hosts, and the virtual ones with honest facts.
 
+A caller sees what its key may use: models that some task of its own could be answered by, and the virtual
+names that lead to one of them. What a name of that kind promises, those models keep.
+
 A virtual model can do what some model behind it can, for the request decides which one answers. Its context
 is the longest that every kind of task it stands for can be given here, not the longest of any model.
 """
@@ -14,6 +17,8 @@ from typing import Any
 
 from llm_router.decision import Candidate, Classification
 from llm_router.errors import ProviderError, UnknownModel
+from llm_router.gateway.keys import ANYONE, Caller
+from llm_router.gateway.refusals import NotAllowed
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel
 from llm_router.names import AUTO_NAMES, canonical, wish_of
 from llm_router.policy import World, decide
@@ -38,9 +43,13 @@ class Virtual:
     context_tokens: int
 
 
-def virtual_models(world: World) -> tuple[Virtual, ...]:
-    """``auto`` and its like, then one for each category that a model here can answer."""
-    answering = {name: _candidates(name, world) for name in world.fleet.categories}
+def virtual_models(world: World, caller: Caller = ANYONE) -> tuple[Virtual, ...]:
+    """``auto`` and its like, then one for each category that a model here can answer for this caller."""
+    answering = {
+        name: tuple(c for c in _candidates(name, world) if caller.has_model(c.model))
+        for name in world.fleet.categories
+        if caller.has_category(name)
+    }
     here = {name: found for name, found in answering.items() if found}
     every = tuple(candidate for found in here.values() for candidate in found)
     talks = [found for name, found in here.items() if not _embeds(name, world)] or list(here.values())
@@ -83,15 +92,39 @@ def _capabilities(model: str, world: World) -> Iterator[str]:
     yield from known if known is not None else model_facts(model, world).capabilities
 
 
-async def tags(router: Router) -> JsonObject:
+def sees(caller: Caller, model: str, world: World) -> bool:
+    """Whether some task that this caller may ask for could be answered by the model, if it names it."""
+    if not caller.limited:
+        return True
+    if not caller.has_model(model):
+        return False
+    try:
+        able = frozenset(_capabilities(model, world))
+    except UnknownModel:  # nobody says what it can
+        return True
+    kinds = [name for name in world.fleet.categories if caller.has_category(name)]
+    return any(("embedding" if _embeds(name, world) else "completion") in able for name in kinds)
+
+
+def _require_sight(caller: Caller, model: str, world: World) -> None:
+    """Raises NotAllowed for a model that is not among what ``caller`` sees."""
+    if not sees(caller, model, world):
+        raise NotAllowed(
+            f"{caller.name} may not use {model[:80]}",
+            why="it answers no kind of task that this key may ask for",
+            hint="see the models at /v1/models or /api/tags",
+        )
+
+
+async def tags(router: Router, caller: Caller) -> JsonObject:
     """``GET /api/tags``: the virtual models first, then every model as its host tells of it."""
     world = await router.world()
-    entries: list[Any] = [_tag(virtual) for virtual in virtual_models(world)]
+    entries: list[Any] = [_tag(virtual) for virtual in virtual_models(world, caller)]
     seen: set[str] = set()
     for provider, host in zip(router.providers, world.hosts, strict=True):
         for entry in await _told_tags(provider, host):
             name = canonical(str(entry.get("name", "")))
-            if host.reachable and name not in seen:
+            if host.reachable and name not in seen and sees(caller, name, world):
                 seen.add(name)
                 entries.append(entry)
     return {"models": entries}
@@ -158,10 +191,10 @@ def _digest(name: str) -> str:
     return hashlib.sha256(f"llm-router {name}".encode()).hexdigest()
 
 
-async def show(router: Router, name: str, body: JsonObject) -> JsonObject:
-    """``POST /api/show``. Raises UnknownModel."""
+async def show(router: Router, name: str, body: JsonObject, caller: Caller) -> JsonObject:
+    """``POST /api/show``. Raises UnknownModel, or NotAllowed."""
     world = await router.world()
-    virtual = find_virtual(name, world)
+    virtual = find_virtual(name, world, caller)
     if virtual is not None:
         return {
             "modelfile": f"# {virtual.name}: {virtual.about}, out of {', '.join(virtual.candidates)}",
@@ -176,16 +209,18 @@ async def show(router: Router, name: str, body: JsonObject) -> JsonObject:
             "capabilities": list(virtual.capabilities),
             "modified_at": _EPOCH,
         }
+    caller.may_use(name)
     for provider, host in zip(router.providers, world.hosts, strict=True):
         model = host.find_installed(name)
         if model is None or not host.reachable:
             continue
+        _require_sight(caller, model.name, world)
         if isinstance(provider, OllamaProvider):
             told = await provider.ask("POST", "/api/show", {**body, "model": model.name})
             if isinstance(told, dict):
                 return told
         return _shown(model, world)
-    raise unknown(name, world)
+    raise unknown(name, world, caller)
 
 
 def _shown(model: InstalledModel, world: World) -> JsonObject:
@@ -205,27 +240,37 @@ def _shown(model: InstalledModel, world: World) -> JsonObject:
     }
 
 
-def find_virtual(name: str, world: World) -> Virtual | None:
-    """The virtual model of that name; None for another name. Raises UnknownModel where none stands behind."""
+def find_virtual(name: str, world: World, caller: Caller) -> Virtual | None:
+    """The virtual model of that name; None for another name.
+
+    Raises UnknownModel where no model stands behind it, NotAllowed where none that the caller may use does.
+    """
     if wish_of(name) is None:
         return None
     wanted = canonical(name or "auto").removesuffix(":latest")
-    found = next((v for v in virtual_models(world) if v.name == wanted), None)
-    if found is None:
-        raise unknown(name, world)
-    return found
+    found = next((v for v in virtual_models(world, caller) if v.name == wanted), None)
+    if found is not None:
+        return found
+    if caller.limited and any(v.name == wanted for v in virtual_models(world)):
+        raise NotAllowed(
+            f"{caller.name} may not use {wanted}",
+            why="no model that this key may use stands behind it",
+            hint="see the models at /v1/models or /api/tags",
+        )
+    raise unknown(name, world, caller)
 
 
-def unknown(name: str, world: World) -> UnknownModel:
-    known = [*(v.name for v in virtual_models(world)), *(m for h in world.hosts for m in h.installed)]
-    return UnknownModel.named(name, known)
+def unknown(name: str, world: World, caller: Caller) -> UnknownModel:
+    """The refusal, with the nearest of the names that the caller sees."""
+    installed = (model for host in world.hosts for model in host.installed if sees(caller, model, world))
+    return UnknownModel.named(name, [*(v.name for v in virtual_models(world, caller)), *installed])
 
 
-async def resident(router: Router) -> JsonObject:
+async def resident(router: Router, caller: Caller) -> JsonObject:
     """``GET /api/ps``: what is in memory, host by host, as each tells it."""
-    hosts = await router.hosts()
+    world = await router.world()
     entries: list[Any] = []
-    for provider, host in zip(router.providers, hosts, strict=True):
+    for provider, host in zip(router.providers, world.hosts, strict=True):
         if isinstance(provider, OllamaProvider) and host.reachable:
             try:
                 told = await provider.ask("GET", "/api/ps")
@@ -247,33 +292,41 @@ async def resident(router: Router) -> JsonObject:
                 }
                 for model in host.resident.values()
             ]
-    return {"models": entries}
+    return {"models": [e for e in entries if not caller.limited or _is_seen(e, world, caller)]}
 
 
-async def openai_models(router: Router) -> list[JsonObject]:
+def _is_seen(entry: object, world: World, caller: Caller) -> bool:
+    name = entry.get("name") if isinstance(entry, dict) else None
+    return isinstance(name, str) and sees(caller, name, world)
+
+
+async def openai_models(router: Router, caller: Caller) -> list[JsonObject]:
     """Entries of ``GET /v1/models``."""
     world = await router.world()
     names: dict[str, str] = {}
     for host in world.hosts:
         for model in host.installed if host.reachable else ():
-            names.setdefault(canonical(model), model)
+            if sees(caller, model, world):
+                names.setdefault(canonical(model), model)
     return [
-        *(_openai_model(v.name, "llm-router", v.context_tokens) for v in virtual_models(world)),
+        *(_openai_model(v.name, "llm-router", v.context_tokens) for v in virtual_models(world, caller)),
         *(_openai_model(name, "library", None) for name in names.values()),
     ]
 
 
-async def openai_model(router: Router, name: str) -> JsonObject:
-    """``GET /v1/models/{id}``. Raises UnknownModel."""
+async def openai_model(router: Router, name: str, caller: Caller) -> JsonObject:
+    """``GET /v1/models/{id}``. Raises UnknownModel, or NotAllowed."""
     world = await router.world()
-    virtual = find_virtual(name, world)
+    virtual = find_virtual(name, world, caller)
     if virtual is not None:
         return _openai_model(virtual.name, "llm-router", virtual.context_tokens)
+    caller.may_use(name)
     for host in world.hosts:
         model = host.find_installed(name)
         if model is not None:
+            _require_sight(caller, model.name, world)
             return _openai_model(model.name, "library", model.context_length)
-    raise unknown(name, world)
+    raise unknown(name, world, caller)
 
 
 def _openai_model(name: str, owner: str, context_tokens: int | None) -> JsonObject:

@@ -82,27 +82,27 @@ async def _version(visit: Visit) -> None:
 
 
 async def _tags(visit: Visit) -> None:
-    visit.gateway.keys.caller(visit.exchange.headers)
-    visit.reply(200, _encoder.encode(await listing.tags(visit.router)))
+    caller = visit.gateway.keys.caller(visit.exchange.headers)
+    visit.reply(200, _encoder.encode(await listing.tags(visit.router, caller)))
 
 
 async def _ps(visit: Visit) -> None:
-    visit.gateway.keys.caller(visit.exchange.headers)
-    visit.reply(200, _encoder.encode(await listing.resident(visit.router)))
+    caller = visit.gateway.keys.caller(visit.exchange.headers)
+    visit.reply(200, _encoder.encode(await listing.resident(visit.router, caller)))
 
 
 async def _show(visit: Visit) -> None:
-    visit.gateway.keys.caller(visit.exchange.headers)
+    caller = visit.gateway.keys.caller(visit.exchange.headers)
     body = _json_of(await visit.body())
     name = body.get("model") or body.get("name")
     if not isinstance(name, str):
         raise InvalidRequest("no model is named", why="the body has no model", hint='send {"model": "auto"}')
-    visit.reply(200, _encoder.encode(await listing.show(visit.router, name, body)))
+    visit.reply(200, _encoder.encode(await listing.show(visit.router, name, body, caller)))
 
 
 async def _models(visit: Visit) -> None:
-    visit.gateway.keys.caller(visit.exchange.headers)
-    models = await listing.openai_models(visit.router)
+    caller = visit.gateway.keys.caller(visit.exchange.headers)
+    models = await listing.openai_models(visit.router, caller)
     if "anthropic-version" in visit.exchange.headers:
         visit.reply(200, _encoder.encode(listing.anthropic_models(models)))
         return
@@ -110,9 +110,9 @@ async def _models(visit: Visit) -> None:
 
 
 async def _model(visit: Visit) -> None:
-    visit.gateway.keys.caller(visit.exchange.headers)
+    caller = visit.gateway.keys.caller(visit.exchange.headers)
     name = unquote(visit.exchange.path.removeprefix("/v1/models/"))
-    model = await listing.openai_model(visit.router, name)
+    model = await listing.openai_model(visit.router, name, caller)
     if "anthropic-version" in visit.exchange.headers:
         model = listing.anthropic_model(model)
     visit.reply(200, _encoder.encode(model))
