@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from msgspec import Struct
+
 from llm_router.decision import Decision
 from llm_router.errors import ProviderError
 from llm_router.request import Json, JsonObject, ToolCall
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(Struct, frozen=True):
     """One piece of a streamed answer. ``thinking`` is kept apart from ``text`` for every model.
 
     ``calling`` says that a tool call is under way which will come whole in a later piece. ``raw`` is the
@@ -30,8 +31,7 @@ class Delta:
         return not (self.text or self.thinking or self.tool_calls or self.calling)
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What the server counted. None where it did not say. ``load_s`` includes queueing for the load."""
 
     prompt_tokens: int | None = None
@@ -47,8 +47,7 @@ class Usage:
         return self.output_tokens / self.decode_s
 
 
-@dataclass(frozen=True, slots=True)
-class Final:
+class Final(Struct, frozen=True):
     """The last piece of a stream. ``model`` is the name the server gave itself.
 
     ``raw_end`` are the server's own last JSON objects, in order, as ``raw`` of a ``Delta``.
@@ -56,15 +55,14 @@ class Final:
 
     model: str
     done_reason: str
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = Usage()
     raw_end: tuple[bytes, ...] = ()
 
 
 Chunk: TypeAlias = Delta | Final
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Struct, frozen=True):
     """One model tried: how long it took and, where it failed, the error."""
 
     model: str
@@ -98,7 +96,7 @@ class Answer:
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[Json, ...] = ()
     done_reason: str = "stop"
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = field(default=Usage())
     warnings: tuple[str, ...] = ()
     first_token_s: float | None = None
     elapsed_s: float = 0.0
@@ -132,11 +130,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """One vector per input, in order."""
+    """One vector per input, in order. ``load_s`` is the time for which the model was loaded, where told."""
 
     vectors: tuple[tuple[float, ...], ...]
     model: str
     prompt_tokens: int | None = None
+    load_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +149,7 @@ class EmbeddingAnswer:
     attempts: tuple[Attempt, ...]
     warnings: tuple[str, ...] = ()
     prompt_tokens: int | None = None
+    load_s: float | None = None
     elapsed_s: float = 0.0
 
 

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -258,6 +258,7 @@ class Router:
                 candidate.host,
                 attempts,
                 prompt_tokens=vectors.prompt_tokens,
+                load_s=vectors.load_s,
                 elapsed_s=self._clock_s() - begun_s,
             )
         raise self._exhausted(run, "no embedder gave an answer")
@@ -310,11 +311,15 @@ class Router:
         return request if sees else without_past_pictures(request)
 
     async def _world(self, policy: PolicySettings | None = None) -> World:
-        """One World per policy as long as the hosts stay as they are: it keeps what follows from them."""
+        """One World per policy as long as the hosts stay as they are: it keeps what follows from them.
+
+        Its snapshots may be older than the latest look, where that found nothing that a decision depends on.
+        """
         hosts = await self._watch.snapshots()
         if self._worlds_of is not hosts:
+            if not _alike(hosts, self._worlds_of):
+                self._worlds.clear()
             self._worlds_of = hosts
-            self._worlds.clear()
         policy = policy or self.settings.policy
         world = self._worlds.get(policy)
         if world is None:
@@ -435,7 +440,7 @@ class Router:
 
     def _failed(self, run: _Run, attempt: _Running, error: ProviderError) -> Attempt:
         candidate = attempt.candidate
-        failed = replace(self._done(attempt), error=error)
+        failed = self._done(attempt, error)
         run.attempts.append(failed)
         if isinstance(error, HostUnreachable | ModelNotInstalled) or candidate.stand_in:
             self._watch.forget(candidate.host)
@@ -466,9 +471,9 @@ class Router:
             run.waiting = [failed]
         return bool(run.waiting)
 
-    def _done(self, attempt: _Running) -> Attempt:
+    def _done(self, attempt: _Running, error: ProviderError | None = None) -> Attempt:
         candidate = attempt.candidate
-        return Attempt(candidate.model, candidate.host, self._clock_s() - attempt.begun_s)
+        return Attempt(candidate.model, candidate.host, self._clock_s() - attempt.begun_s, error)
 
     def _answer(self, run: _Run, attempt: _Running) -> Answer:
         candidate, now_s = attempt.candidate, self._clock_s()
@@ -538,6 +543,12 @@ class _Running:
         self.thinking.append(piece.thinking)
         self.tool_calls += piece.tool_calls
         self.logprobs += piece.logprobs
+
+
+def _alike(hosts: Sequence[HostSnapshot], before: Sequence[HostSnapshot] | None) -> bool:
+    if before is None or len(hosts) != len(before):
+        return False
+    return all(now is was or now.alike(was) for now, was in zip(hosts, before, strict=True))
 
 
 def _tells_residency(host: str, world: World) -> bool:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
+from tests.gateway.conftest import HERE, Here, Start
 from tests.providers.conftest import Scripted, scripted  # noqa: F401 - a fixture
 
 from llm_router.config import HostSettings, RoutingSettings, Settings
 from llm_router.gateway.serving import Serving
 from llm_router.records.settings import RecordSettings
 from llm_router.serve_settings import ServeSettings
+from llm_router.testing.fake_models import fleet_models
+from llm_router.testing.fake_ollama import FakeOllama, Pace
 
 CHAT: Any = [{"role": "user", "content": "What's 2+2?"}]
 MODELS = '{"object":"list","data":[{"id":"served","object":"model"}]}'
@@ -92,6 +96,32 @@ async def test_a_whole_reply_stays_as_the_server_wrote_it(gateway: tuple[str, Sc
     told = await post(f"{url}/v1/chat/completions", {"model": "auto", "messages": CHAT})
     assert told.startswith(reply[:-2])
     assert msgspec.json.decode(told)["router"]["model"] == "mistral:7b"
+
+
+@pytest.mark.parametrize("model", ["auto", "nomic-embed-text"])
+async def test_vectors_are_those_that_ollama_gives_on_the_same_path(here: Here, model: str) -> None:
+    """The older path does not bring them to length one, and tells nothing else; ``/api/embed`` does both."""
+    own = {"model": "nomic-embed-text", "prompt": "the cat", "input": "the cat"}
+    for path in ("/api/embeddings", "/api/embed"):
+        async with here.http.post(here.ollama.url + path, json=own) as reply:
+            expected = await reply.json()
+        status, told, headers = await here.post(path, own | {"model": model})
+        assert status == 200
+        assert headers["x-router-model"] == "nomic-embed-text"
+        vectors = [told["embedding"]] if path == "/api/embeddings" else told["embeddings"]
+        assert vectors == ([expected["embedding"]] if path == "/api/embeddings" else expected["embeddings"])
+        assert (math.hypot(*vectors[0]) == pytest.approx(1)) is (path == "/api/embed")
+        assert set(told) >= set(expected)
+
+
+async def test_the_time_of_loading_an_embedder_is_told_and_recorded(start: Start) -> None:
+    here = await start(fake=FakeOllama(fleet_models(HERE), pace=Pace(load_s_per_gb=2.0)))
+    told = (await here.post("/api/embed", {"model": "auto", "input": ["a", "b"]}))[1]
+    assert told["load_duration"] > 100_000_000
+    assert told["prompt_eval_count"] == 2
+    await here.recorded()
+    _, record, _ = await here.get(f"/router/decisions/{told['router']['decision_id']}")
+    assert record["load_s"] == pytest.approx(told["load_duration"] / 1e9)
 
 
 async def test_its_pieces_become_ollamas_lines_and_anthropics_events(gateway: tuple[str, Scripted]) -> None:

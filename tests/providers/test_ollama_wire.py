@@ -70,7 +70,7 @@ def test_keep_alive_is_never_sent() -> None:
     call = ChatCall("phi4", RouteRequest.from_text("hello"), num_ctx=4096)
     assert "keep_alive" not in wire.chat_body(call)
     assert "keep_alive" not in wire.generate_body(call)
-    assert "keep_alive" not in wire.embed_body(EmbedCall("nomic-embed-text", ("a",)))
+    assert "keep_alive" not in wire.embed_task(EmbedCall("nomic-embed-text", ("a",)))[1]
 
 
 def test_generate_keeps_a_raw_prompt_as_it_is() -> None:
@@ -119,7 +119,7 @@ def test_a_model_without_a_system_role_gets_it_in_the_first_user_message(
 
 def test_embedding_asks_for_an_error_instead_of_a_cut() -> None:
     call = EmbedCall("nomic-embed-text", ("a", "b"), num_ctx=2048, dimensions=256)
-    assert wire.embed_body(call) == {
+    assert wire.embed_task(call)[1] == {
         "model": "nomic-embed-text",
         "input": ["a", "b"],
         "truncate": False,

@@ -40,7 +40,7 @@ def record_of(served: Served) -> RequestRecord:
         status = status_of(failure)
     usage = answer.usage if answer is not None else Usage()
     if vectors is not None:
-        usage = Usage(prompt_tokens=vectors.prompt_tokens)
+        usage = Usage(prompt_tokens=vectors.prompt_tokens, load_s=vectors.load_s)
     model = answered.model if answered is not None else (decision.answer_model if decision else None) or ""
     return RequestRecord(
         request_id=visit.request_id,

@@ -234,20 +234,21 @@ class OllamaProvider:
     async def embed(self, call: EmbedCall) -> Embeddings:
         refuse_cloud(call.model, self.name, allowed=self.allow_cloud)
         limit_s = self._timeouts.first_byte_s
-        value = await self._http.post("/api/embed", wire.embed_body(call), model=call.model, limit_s=limit_s)
+        path, body = wire.embed_task(call)
+        value = await self._http.post(path, body, model=call.model, limit_s=limit_s)
         try:
-            vectors, prompt_tokens = wire.vectors(value)
+            found = wire.vectors(value, call.model)
         except (KeyError, TypeError, ValueError) as error:
             raise BadReply(
                 f"{call.model}: no vectors in the reply", host=self.name, model=call.model
             ) from error
-        if len(vectors) != len(call.inputs):
+        if len(found.vectors) != len(call.inputs):
             raise BadReply(
-                f"{call.model}: {len(vectors)} vectors for {len(call.inputs)} texts",
+                f"{call.model}: {len(found.vectors)} vectors for {len(call.inputs)} texts",
                 host=self.name,
                 model=call.model,
             )
-        return Embeddings(vectors, call.model, prompt_tokens)
+        return found
 
     async def preload(self, model: str, *, num_ctx: int | None, keep_alive: Json) -> None:
         """Loads the model with this context size, or unloads it where ``keep_alive`` is 0."""

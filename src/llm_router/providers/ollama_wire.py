@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
-from llm_router.answer import Delta, Final, Usage
+from llm_router.answer import Delta, Embeddings, Final, Usage
 from llm_router.hosts.snapshot import InstalledModel, ResidentModel
 from llm_router.providers.base import ChatCall, EmbedCall
 from llm_router.request import RELOADING_OPTIONS, Json, JsonObject, Message, Tool, ToolCall
@@ -152,26 +152,32 @@ def tool_body(tool: Tool) -> Json:
     }
 
 
-def embed_body(call: EmbedCall) -> JsonObject:
-    """``/api/embed``; with ``truncate`` left on, Ollama would cut long texts without a word."""
+def embed_task(call: EmbedCall) -> tuple[str, JsonObject]:
+    """Path and body. With ``truncate`` left on, Ollama would cut long texts without a word.
+
+    Who came by the older path, which takes one text, gets what that gives: vectors as the model made them.
+    On the other Ollama brings them to length one.
+    """
     request = call.request
-    body: JsonObject = {"model": call.model, "input": list(call.inputs), "truncate": False}
+    older = request is not None and request.body is not None and request.body.endpoint == "/api/embeddings"
+    body: JsonObject = {"model": call.model}
+    body |= {"prompt": call.inputs[0]} if older else {"input": list(call.inputs), "truncate": False}
     options: JsonObject = {}
     if request is not None:
         sent = request.unknown
         body |= {name: value for name, value in sent.items() if name not in _OWN_FIELDS and name not in body}
         if request.model is not None and "keep_alive" in sent:
             body["keep_alive"] = sent["keep_alive"]
-        if sent.get("truncate") is True:
+        if sent.get("truncate") is True and not older:
             body["truncate"] = True
         options |= {k: v for k, v in request.options.items() if k not in RELOADING_OPTIONS and k != "num_ctx"}
     if call.num_ctx:
         options["num_ctx"] = call.num_ctx
     if options:
         body["options"] = options
-    if call.dimensions:
+    if call.dimensions and not older:
         body["dimensions"] = call.dimensions
-    return body
+    return "/api/embeddings" if older else "/api/embed", body
 
 
 def delta(line: Line, raw: bytes | None = None) -> Delta:
@@ -342,7 +348,13 @@ def _kv_kib_per_token(info: dict[str, Any], architecture: str) -> float | None:
     return 2 * layers * kv_heads * (key + value) / 1024
 
 
-def vectors(value: Json) -> tuple[tuple[tuple[float, ...], ...], int | None]:
-    """``/api/embed`` → the vectors and the tokens that were read."""
+def vectors(value: Json, model: str) -> Embeddings:
+    """What either path gives. Raises KeyError, TypeError or ValueError where it is something else."""
     body = cast("dict[str, Any]", value)
-    return tuple(tuple(map(float, vector)) for vector in body["embeddings"]), body.get("prompt_eval_count")
+    rows = [body["embedding"]] if "embedding" in body else body["embeddings"]
+    return Embeddings(
+        tuple(tuple(map(float, vector)) for vector in rows),
+        model,
+        body.get("prompt_eval_count"),
+        load_s=(body.get("load_duration") or 0) / NANOSECONDS_PER_S,
+    )

@@ -32,7 +32,8 @@ def to_ollama(path: str, body: dict[str, Any], *, quirks: Quirks | None = None, 
     """What Ollama's native API is sent for it."""
     request = asked(path, body).request
     if request.kind is ApiKind.EMBEDDING:
-        return ollama_wire.embed_body(EmbedCall("m", request.inputs, 4096, request.dimensions, request))
+        texts = EmbedCall("m", request.inputs, 4096, request.dimensions, request)
+        return ollama_wire.embed_task(texts)[1]
     wanted = request.think if think is ... else think
     call = ChatCall("m", request, num_ctx=4096, think=wanted, quirks=quirks or Quirks())
     native = request.kind is ApiKind.GENERATE

@@ -17,7 +17,14 @@ from llm_router.errors import InvalidRequest
 
 OPENAI, EMBED, ONE = "/v1/embeddings", "/api/embed", "/api/embeddings"
 VECTORS = EmbeddingAnswer(
-    ((0.5, -1.0), (0.25, 2.0)), cast("Any", None), "m:7b", "h", (), prompt_tokens=4, elapsed_s=1.5
+    ((0.5, -1.0), (0.25, 2.0)),
+    cast("Any", None),
+    "m:7b",
+    "h",
+    (),
+    prompt_tokens=4,
+    load_s=0.25,
+    elapsed_s=1.5,
 )
 
 
@@ -49,12 +56,11 @@ def test_ollamas_fields(path: str, field: str) -> None:
     body = {"model": "x", field: "a", "keep_alive": "1h", "options": {"num_gpu": 1, "seed": 2}, "new": 1}
     expected = {
         "model": "m",
-        "input": ["a"],
-        "truncate": False,
         "options": {"seed": 2, "num_ctx": 4096},
         "keep_alive": "1h",
         "new": 1,
     }
+    expected |= {"input": ["a"], "truncate": False} if path == EMBED else {"prompt": "a"}
     assert to_ollama(path, body) == expected
     assert "keep_alive" not in to_ollama(path, body | {"model": "auto"})
     assert to_openai(path, body) == {"model": "m", "input": ["a"], "encoding_format": "float", "new": 1}
@@ -97,6 +103,7 @@ def test_ollamas_replies() -> None:
         "model": "m:7b",
         "embeddings": [[0.5, -1.0], [0.25, 2.0]],
         "total_duration": 1_500_000_000,
+        "load_duration": 250_000_000,
         "prompt_eval_count": 4,
         "router": ROUTER,
     }

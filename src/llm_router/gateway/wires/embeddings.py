@@ -162,14 +162,13 @@ def _packed(vector: tuple[float, ...]) -> str:
 
 
 def _ollama(answer: EmbeddingAnswer, told: Told) -> dict[str, object]:
-    counted: JsonObject = {"prompt_eval_count": answer.prompt_tokens} if answer.prompt_tokens else {}
-    return {
-        "model": told.model,
-        "embeddings": answer.vectors,
+    counted: JsonObject = {
         "total_duration": round(answer.elapsed_s * _NANOSECONDS),
-        **counted,
-        "router": told.router,
+        "load_duration": round((answer.load_s or 0) * _NANOSECONDS),
+        "prompt_eval_count": answer.prompt_tokens,
     }
+    told_of = {name: value for name, value in counted.items() if value}  # as Ollama leaves out zeros
+    return {"model": told.model, "embeddings": answer.vectors, **told_of, "router": told.router}
 
 
 ENDPOINTS = (
