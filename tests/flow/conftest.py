@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from llm_router.flow import DynamicModelFlow
 
 NEEDS_CREWAI = [
-    *("test_crew.py", "test_flow.py", "test_flow_definition.py", "test_llm.py", "test_owners_lines.py"),
-    "test_plotting.py",
+    *("test_crew.py", "test_crew_guide.py", "test_flow.py", "test_flow_definition.py", "test_llm.py"),
+    *("test_owners_lines.py", "test_plotting.py"),
 ]
 
 
