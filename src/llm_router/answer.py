@@ -50,13 +50,15 @@ class Usage(Struct, frozen=True):
 class Final(Struct, frozen=True):
     """The last piece of a stream. ``model`` is the name the server gave itself.
 
-    ``raw_end`` are the server's own last JSON objects, in order, as ``raw`` of a ``Delta``.
+    ``raw_end`` are the server's own last JSON objects, in order, as ``raw`` of a ``Delta``. ``context`` is
+    JSON that Ollama gives with the answer to a prompt, to be sent along with the next.
     """
 
     model: str
     done_reason: str
     usage: Usage = Usage()
     raw_end: tuple[bytes, ...] = ()
+    context: bytes = b""
 
 
 Chunk: TypeAlias = Delta | Final
@@ -84,7 +86,7 @@ class Attempt(Struct, frozen=True):
 class Answer:
     """What the caller gets. ``model`` is the one that really answered; ``attempts`` ends with it.
 
-    ``served_as`` is that host's own name for it. ``raw_end`` is as in ``Final``.
+    ``served_as`` is that host's own name for it. ``raw_end`` and ``context`` are as in ``Final``.
     """
 
     text: str
@@ -102,6 +104,7 @@ class Answer:
     elapsed_s: float = 0.0
     served_as: str = ""
     raw_end: tuple[bytes, ...] = ()
+    context: bytes = b""
 
     def as_json(self) -> JsonObject:
         """The decision's shape and, beside it, the answer (docs/reference/decision.md)."""

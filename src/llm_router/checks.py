@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llm_router.answer import Final
+from llm_router.hosts.snapshot import HostKind
 from llm_router.names import same_model
-from llm_router.request import ToolCall
+from llm_router.request import ApiKind, RouteRequest, ToolCall
 from llm_router.tokens import TokenEstimate
 
 MIN_TOKENS_TO_JUDGE = 200
@@ -38,3 +39,17 @@ def other_model(asked: str, final: Final) -> str | None:
 def no_call(must_call: bool, tool_calls: Sequence[ToolCall]) -> str | None:
     """A sentence where a tool was to be called and none was: Ollama cannot hold a model to that."""
     return None if tool_calls or not must_call else "no tool was called although the request asks for a call"
+
+
+def context(request: RouteRequest, model: str, host: str, kind: HostKind | None) -> str | None:
+    """A sentence where a prompt came with the ``context`` of an earlier answer and may not go on with it.
+
+    It holds numbers out of one model's vocabulary, in a form that only Ollama knows.
+    """
+    if request.kind is not ApiKind.GENERATE or not request.unknown.get("context"):
+        return None
+    if kind != "ollama":
+        return f"the context of the request was left out: {host} cannot go on with one; send the whole prompt"
+    if request.model is None:
+        return f"the context of the request was read as one of {model}; name the model that gave it"
+    return None

@@ -54,7 +54,7 @@ from llm_router.errors import (
 )
 from llm_router.fleet import Fleet
 from llm_router.hosts.health import Health
-from llm_router.hosts.snapshot import HostSnapshot
+from llm_router.hosts.snapshot import HostKind, HostSnapshot
 from llm_router.hosts.watch import HostWatch
 from llm_router.names import is_cloud, same_model
 from llm_router.policy import World, decide
@@ -483,6 +483,7 @@ class Router:
             checks.other_model(candidate.served_as, final),
             checks.truncation(run.request.estimate(family), final, candidate.num_ctx),
             checks.no_call(run.request.must_call, attempt.tool_calls),
+            checks.context(run.request, candidate.model, candidate.host, _kind_of(candidate.host, run.world)),
         )
         return Answer(
             text="".join(attempt.text),
@@ -500,6 +501,7 @@ class Router:
             elapsed_s=now_s - run.begun_s,
             served_as=candidate.served_as,
             raw_end=final.raw_end,
+            context=final.context,
         )
 
 
@@ -549,6 +551,10 @@ def _alike(hosts: Sequence[HostSnapshot], before: Sequence[HostSnapshot] | None)
     if before is None or len(hosts) != len(before):
         return False
     return all(now is was or now.alike(was) for now, was in zip(hosts, before, strict=True))
+
+
+def _kind_of(host: str, world: World) -> HostKind | None:
+    return next((h.kind for h in world.hosts if h.name == host), None)
 
 
 def _tells_residency(host: str, world: World) -> bool:

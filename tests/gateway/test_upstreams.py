@@ -98,6 +98,46 @@ async def test_a_whole_reply_stays_as_the_server_wrote_it(gateway: tuple[str, Sc
     assert msgspec.json.decode(told)["router"]["model"] == "mistral:7b"
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("model", ["mistral:7b", "gemma2:9b", "apriel-1.5-15b-thinker"])
+async def test_the_context_of_a_prompt_goes_both_ways(start: Start, model: str, *, stream: bool) -> None:
+    """Through models that are told things in another way, or whose thinking is cut out, as through others."""
+    here = await start(fake=FakeOllama(fleet_models([*HERE, "apriel-1.5-15b-thinker"])))
+    asked = {
+        "model": model,
+        "prompt": "one two",
+        "system": "Be brief.",
+        "context": [1, 2, 3],
+        "stream": stream,
+    }
+    async with here.http.post(f"{here.ollama.url}/api/generate", json=asked | {"stream": False}) as reply:
+        expected = (await reply.json())["context"]
+    async with here.http.post(f"{here.url}/api/generate", json=asked) as reply:
+        last = msgspec.json.decode((await reply.text()).splitlines()[-1])
+    assert here.asked("/api/generate")[-1]["context"] == [1, 2, 3]
+    assert last["context"] == expected
+    assert "warnings" not in last["router"]
+
+
+async def test_a_context_that_may_be_another_models_is_told(here: Here) -> None:
+    asked = {"model": "auto", "prompt": "What's 2+2?", "context": [1, 2], "stream": False}
+    (warning,) = (await here.post("/api/generate", asked))[1]["router"]["warnings"]
+    assert warning == "the context of the request was read as one of mistral:7b; name the model that gave it"
+
+
+async def test_a_context_that_a_server_cannot_go_on_with_is_told(gateway: tuple[str, Scripted]) -> None:
+    url, server = gateway
+    server.events('{"model":"served","choices":[{"index":0,"delta":{"content":"4"},"finish_reason":"stop"}]}')
+    for given, warnings in (([1, 2], 1), ([], 0), (None, 0)):
+        asked = {"model": "mistral:7b", "prompt": "What's 2+2?", "context": given, "stream": False}
+        told = msgspec.json.decode(await post(f"{url}/api/generate", asked))
+        assert "context" not in told
+        found = told["router"].get("warnings", [])
+        assert len(found) == warnings
+        assert all("the context of the request was left out: vllm cannot go on" in text for text in found)
+    assert "context" not in server.asked[-1][1]
+
+
 @pytest.mark.parametrize("model", ["auto", "nomic-embed-text"])
 async def test_vectors_are_those_that_ollama_gives_on_the_same_path(here: Here, model: str) -> None:
     """The older path does not bring them to length one, and tells nothing else; ``/api/embed`` does both."""

@@ -60,6 +60,7 @@ class Line(msgspec.Struct):
     prompt_eval_duration: int | None = None
     eval_count: int | None = None
     eval_duration: int | None = None
+    context: msgspec.Raw = msgspec.Raw()
 
 
 def chat_body(call: ChatCall) -> JsonObject:
@@ -211,6 +212,7 @@ def final(line: Line, raw_end: tuple[bytes, ...] = ()) -> Final:
             decode_s=(line.eval_duration or 0) / NANOSECONDS_PER_S,
         ),
         raw_end=raw_end,
+        context=b"" if raw_end or line.context == b"null" else bytes(line.context),
     )
 
 

@@ -181,10 +181,12 @@ class _Renderer:
             whole = {"message": said}
         return whole | ({"logprobs": list(piece.logprobs)} if piece.logprobs else {})
 
-    def _last(self, answer: Answer, told: Told, piece: Delta) -> JsonObject:
-        body: JsonObject = {"model": told.model, "created_at": _now()}
+    def _last(self, answer: Answer, told: Told, piece: Delta) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": told.model, "created_at": _now()}
         body |= self._content(piece, None)
         body |= {"done": True, "done_reason": answer.done_reason}
+        if self._generates and answer.context:
+            body["context"] = msgspec.Raw(answer.context)
         return body | _counted(answer.usage, answer.elapsed_s) | {"router": told.router}
 
 
