@@ -306,6 +306,11 @@ class TestTools:
         functions = {"get_weather": fails}
         assert llm.call("Weather?", tools=[WEATHER], available_functions=functions) == "Let me see."
 
+    def test_where_that_is_nothing_it_is_one_error(self, replying: Any) -> None:
+        llm, _ = replying(Answer(tool_calls=CALLED.tool_calls))
+        with pytest.raises(LLMRouterError, match="called get_weather and said nothing else"):
+            llm.call("Weather?", tools=[WEATHER], available_functions={"other": str})
+
     async def test_acall_does_the_same(self, replying: Any) -> None:
         llm, _ = replying(CALLED, CALLED)
         functions = {"get_weather": lambda city: f"rain in {city}"}
@@ -319,6 +324,10 @@ class TestForms:
         llm, server = replying('{"name": "Ada", "age": 36}', stream=stream)
         assert llm.call("Who is it?", response_model=Person) == Person(name="Ada", age=36)
         assert asked(server)[0]["format"] == Person.model_json_schema()
+
+    def test_words_around_the_object_do_no_harm(self, replying: Any) -> None:
+        llm, _ = replying('Here it is:\n```json\n{"name": "Ada", "age": 36}\n```')
+        assert llm.call("Who is it?", response_model=Person) == Person(name="Ada", age=36)
 
     def test_response_format_of_the_llm_does_the_same(self, replying: Any) -> None:
         llm, _ = replying('{"name": "Ada", "age": 36}', '{"free": 1}', response_format=Person)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import aclosing, closing, contextmanager, suppress
@@ -58,6 +59,7 @@ _OPTIONS = ("temperature", "top_p", "max_tokens", "seed", "frequency_penalty", "
 _SETTINGS = (*_OPTIONS, "stop", "stop_sequences", "stream", "response_format", "options", "think")
 """Everything that a RoutedLLM can be told beside the model."""
 
+_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 _log = logging.getLogger("llm_router")
 
 
@@ -340,6 +342,8 @@ class RoutedLLM(BaseLLM):
                 )
                 if result is not None:
                     return result
+            if not answer.text.strip():
+                raise _gave_nothing(answer)
         text = self._apply_stop_words(answer.text)
         model = asked.response_model or self.response_format
         if isinstance(model, type) and issubclass(model, BaseModel):
@@ -437,8 +441,10 @@ def _format(wanted: Any) -> Any:
 
 
 def _instance(text: str, model: type[BaseModel], answer: Answer) -> BaseModel:
+    """Not every server can be held to a schema, so words around the object are passed over."""
+    found = _OBJECT.search(text)
     try:
-        return model.model_validate_json(text)
+        return model.model_validate_json(found[0] if found else text)
     except ValueError as error:
         raise BadReply(
             f"{answer.model}: the answer is no {model.__name__}",
@@ -447,6 +453,16 @@ def _instance(text: str, model: type[BaseModel], answer: Answer) -> BaseModel:
             host=answer.host,
             model=answer.model,
         ) from error
+
+
+def _gave_nothing(answer: Answer) -> LLMRouterError:
+    """CrewAI has told and logged by then what went wrong with the function."""
+    names = ", ".join(dict.fromkeys(call.name for call in answer.tool_calls))
+    return LLMRouterError(
+        f"{answer.model} called {names} and said nothing else",
+        why="the function failed, or is none of available_functions",
+        hint="see its error in the log, or hand it in with available_functions",
+    )
 
 
 def _tool_call(call: ToolCall, index: int, response_id: str | None) -> dict[str, Any]:
