@@ -1,6 +1,7 @@
 """The words for a decision: what kind of task, which model, why, who is next, why not the others.
 
-All of them are frozen values without behaviour beyond reading; ``as_json`` of a ``Decision`` is the
+All of them are frozen values without behaviour beyond reading (structs where many are made for every
+request); ``as_json`` of a ``Decision`` is the
 documented shape that every front shows.
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct
 
 from llm_router.request import JsonObject
 
@@ -29,16 +32,14 @@ RejectionCode = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """One recorded fact that spoke for a category: a stable code and a sentence a person can read."""
 
     code: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class StageResult:
+class StageResult(Struct, frozen=True):
     """What one stage of the cascade said; kept so that a decision can be explained stage by stage."""
 
     stage: StageName
@@ -73,8 +74,7 @@ class Rejection:
     host: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """What an answer is expected to cost. Seconds are for this request, GB while the model is resident."""
 
     load_s: float
@@ -93,8 +93,7 @@ class Estimate:
         return self.prefill_s + self.decode_s
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A model on a host that may take the task, with the numbers that rank it.
 
     ``served_as`` is the host's own name for the model; ``num_ctx`` the one context size it is always run

@@ -64,6 +64,7 @@ from llm_router.policy.settings import PolicySettings, preferring
 from llm_router.policy.why_not import WhyNot, why_not
 from llm_router.providers.base import ChatCall, EmbedCall, Provider
 from llm_router.providers.ollama import OllamaProvider
+from llm_router.providers.openai_compat import OpenAICompatProvider
 from llm_router.request import ApiKind, Json, RouteRequest, ToolCall
 
 _MORE_TIME = "look at the hosts with: llm-router doctor; or raise timeouts.total_s"
@@ -167,16 +168,32 @@ class Router:
         decision, world = await self._decided(request)
         return decision, why_not(model, self._meant(request, decision.category), decision, world)
 
-    async def run(self, request: RouteRequest | str, *, decision: Decision | None = None) -> Answer:
+    async def run(
+        self,
+        request: RouteRequest | str,
+        *,
+        decision: Decision | None = None,
+        failed: list[Attempt] | None = None,
+    ) -> Answer:
         """Decides and answers. Raises NoModelAvailable, AllAttemptsFailed or StreamBroken.
 
-        With ``decision`` (what ``decide`` gave for this request) it answers without deciding again.
+        With ``decision`` (what ``decide`` gave for this request) it answers without deciding again. Every
+        attempt after which another model was asked is added to ``failed``, whatever the end.
         """
-        async with aclosing(self.stream(request, decision=decision)) as events:
-            async for event in events:
-                if isinstance(event, Finished):
-                    return event.answer
-        raise AssertionError("a stream ends with Finished or raises")
+        run = await self._begun(_as_request(request), decision, self._clock_s())
+        failed = failed if failed is not None else []
+        while run.waiting and self._left_s(run) > 0:
+            attempt = _Running(run.waiting.pop(0), self._clock_s())
+            try:
+                await self._whole(run, attempt)
+            except ProviderError as error:
+                switched = await self._after_failure(run, attempt, error)
+                if switched is not None:
+                    failed.append(switched.failed)
+                continue
+            self._succeeded(attempt.candidate, run.world)
+            return self._answer(run, attempt)
+        raise self._exhausted(run, "no model of the chain gave an answer")
 
     async def stream(
         self, request: RouteRequest | str, *, decision: Decision | None = None
@@ -187,16 +204,11 @@ class Router:
         switch: a failure is raised as StreamBroken. Close the iterator early to cancel the generation. All
         of it together may take ``timeouts.total_s``.
         """
-        request = _as_request(request)
-        begun_s = self._clock_s()
+        request, begun_s = _as_request(request), self._clock_s()
         if decision is None:
-            decision, world = await self._decided(request)
-        else:
-            world = await self._world()
+            decision = (await self._decided(request))[0]
         yield Decided(decision)
-        if not decision.chain:
-            raise _nothing(decision, world)
-        run = _Run(self._meant(request, decision.category), decision, world, begun_s)
+        run = await self._begun(request, decision, begun_s)
         while run.waiting and self._left_s(run) > 0:
             attempt = _Running(run.waiting.pop(0), self._clock_s())
             try:
@@ -204,21 +216,61 @@ class Router:
                     async for piece in pieces:
                         yield piece
             except ProviderError as error:
-                failed = self._failed(run, attempt, error)
-                if attempt.begun:
-                    raise
-                if isinstance(error, TimeSpent):
-                    break
-                if not error.next_may_help:
-                    raise
-                if await self._go_on(run, attempt.candidate, error):
-                    following = run.waiting[0]
-                    yield Switched(failed, following.model, following.host)
+                switched = await self._after_failure(run, attempt, error)
+                if switched is not None:
+                    yield switched
                 continue
-            self._succeeded(attempt.candidate, world)
+            self._succeeded(attempt.candidate, run.world)
             yield Finished(self._answer(run, attempt))
             return
         raise self._exhausted(run, "no model of the chain gave an answer")
+
+    async def _begun(self, request: RouteRequest, decision: Decision | None, begun_s: float) -> _Run:
+        """A request that is decided and may be answered. Raises NoModelAvailable."""
+        if decision is None:
+            decision, world = await self._decided(request)
+        else:
+            world = await self._world()
+        if not decision.chain:
+            raise _nothing(decision, world)
+        return _Run(self._meant(request, decision.category), decision, world, begun_s)
+
+    async def _after_failure(self, run: _Run, attempt: _Running, error: ProviderError) -> Switched | None:
+        """Who is asked next, None where nobody is left. Raises the error where another model is no help."""
+        failed = self._failed(run, attempt, error)
+        if attempt.begun:
+            raise error
+        if isinstance(error, TimeSpent):
+            run.waiting.clear()
+            return None
+        if not error.next_may_help:
+            raise error
+        if not await self._go_on(run, attempt.candidate, error):
+            return None
+        following = run.waiting[0]
+        return Switched(failed, following.model, following.host)
+
+    async def _whole(self, run: _Run, attempt: _Running) -> None:
+        """Asks one candidate for its whole answer."""
+        provider = self._watch.provider(attempt.candidate.host)
+        pieces = None
+        if isinstance(provider, OpenAICompatProvider) and run.request.body is not None:
+            try:
+                async with asyncio.timeout(self._left_s(run)):
+                    pieces = await provider.whole(self._call(run, attempt.candidate))
+            except TimeoutError:
+                raise self._time_spent(attempt) from None
+        if pieces is None:
+            async with aclosing(self._pieces(run, attempt)) as coming:
+                async for _ in coming:
+                    pass
+            return
+        for piece in pieces:
+            if isinstance(piece, Final):
+                attempt.final = piece
+            else:
+                attempt.take(piece, self._clock_s())
+        self._check_not_empty(run, attempt)
 
     async def embed(
         self, request: RouteRequest | str | Sequence[str], *, decision: Decision | None = None
@@ -361,7 +413,11 @@ class Router:
             raise self._time_spent(attempt) from None
         finally:
             await chunks.aclose()
+        self._check_not_empty(run, attempt)
+
+    def _check_not_empty(self, run: _Run, attempt: _Running) -> None:
         if not attempt.begun and not _may_be_empty(run.request):
+            candidate = attempt.candidate
             raise BadReply(
                 f"{candidate.model}: the answer is empty",
                 why="the stream ended without a word",

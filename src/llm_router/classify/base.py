@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from llm_router.decision import Evidence, StageName
 from llm_router.request import RouteRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What one stage has to say.
 
     A stage that is sure gives ``probabilities`` (they sum to 1 over the allowed categories). ``chosen`` is

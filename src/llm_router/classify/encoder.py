@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_router.classify.fewshot import FewShot, fewshot
-from llm_router.classify.reading import Centre, Reading, slips_of
+from llm_router.classify.reading import Lookup, Reading
 from llm_router.classify.weights import EncoderFileError, Floats, Weights, read_weights
 
 MIN_EXAMPLES = 5
@@ -69,13 +69,11 @@ class Encoder:
     def __init__(self, weights: Weights, new_categories: tuple[FewShot, ...] = ()) -> None:
         self._weights = weights
         self._new = new_categories
-        self._ids = {key: place for place, key in enumerate(weights.vocabulary)}
-        self._slips = slips_of(weights.vocabulary, weights.idf)
         self._columns = {name: place for place, name in enumerate(weights.categories)}
         first = len(weights.categories)
         self._picture_columns = {name: first + i for i, name in enumerate(weights.picture_categories)}
         columns = first + len(weights.picture_categories)
-        self._centres = Centre.of(weights, 0, first), Centre.of(weights, first, columns)
+        self._lookup = Lookup(weights, ((0, first), (first, columns)))
         self.categories: tuple[str, ...] = weights.categories + tuple(new.name for new in new_categories)
         self.version: str = weights.version
         self._plans: dict[tuple[frozenset[str] | None, bool], _Plan] = {}
@@ -105,7 +103,7 @@ class Encoder:
 
     def read(self, text: str) -> Reading:
         """Everything about a text that judging needs, read once."""
-        return Reading(text, self._weights, self._ids, self._slips)
+        return Reading(text, self._lookup)
 
     def judge(
         self,
@@ -163,9 +161,9 @@ class Encoder:
         """
         least = _WORD_EVIDENCE * self._weights.temperature
         if picture and category in self._picture_columns:
-            return reading.telling(self._picture_columns[category], self._centres[1], n, least)
+            return reading.telling(self._picture_columns[category], 1, n, least)
         if category in self._columns:
-            return reading.telling(self._columns[category], self._centres[0], n, least)
+            return reading.telling(self._columns[category], 0, n, least)
         found = self.contributions(reading, category)
         ranked = sorted((-value, name) for name, value in found.items() if name and value > 0)
         return tuple(name for _, name in ranked[:n])

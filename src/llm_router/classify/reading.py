@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import compress, repeat
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -38,77 +36,105 @@ _TELLING_PLACES = np.array([place for place, name in enumerate(SHAPE_NAMES) if n
 _TELLING_NAMES = tuple(f"({name})" for name in SHAPE_NAMES if name in TELLING)
 
 
+class Lookup:
+    """Weights laid out for reading: all that is needed of a key stands in one row, since the rows of a text
+    are scattered over the memory and each visit costs more than the arithmetic.
+
+    ``heads`` are the first and the last column (not included) of each head. A row has the score of every
+    column, then the key's mass, then for each head the mean score of its columns: what all categories of a
+    head have in common, since evidence is what goes beyond it.
+    """
+
+    __slots__ = ("columns", "ids", "mass", "rows", "shape_centres", "slips", "weights")
+
+    def __init__(self, weights: Weights, heads: Sequence[tuple[int, int]]) -> None:
+        keys, columns = weights.table.shape
+        rows: Floats = np.empty((keys, columns + 1 + len(heads)), dtype=np.float32)
+        np.multiply(weights.table, weights.scale[:, None], out=rows[:, :columns])
+        rows[:, columns] = weights.mass
+        for at, (first, last) in enumerate(heads, start=columns + 1):
+            rows[:, at] = weights.table[:, first:last].mean(axis=1, dtype=np.float32)
+            rows[:, at] *= weights.scale
+        self.weights = weights
+        self.rows = rows
+        self.columns = columns
+        self.mass = columns
+        self.shape_centres: tuple[Floats, ...] = tuple(
+            weights.shape_table[_TELLING_PLACES, first:last].mean(axis=1) for first, last in heads
+        )
+        self.ids: Mapping[str, int] = {key: place for place, key in enumerate(weights.vocabulary)}
+        self.slips = slips_of(weights.vocabulary, weights.idf)
+
+
 class Reading:
     """One text, read once. Made by `Encoder.read`."""
 
     __slots__ = (
         "__dict__",
-        "_all_keys",
         "_groups",
-        "_ids",
-        "_known",
+        "_lookup",
         "_norm",
-        "_rows",
+        "_places",
+        "_shares",
         "_strange",
         "_times",
-        "_weights",
+        "scores",
         "shape",
     )
 
-    def __init__(self, text: str, weights: Weights, ids: Mapping[str, int], slips: Slips) -> None:
+    def __init__(self, text: str, lookup: Lookup) -> None:
+        weights, find = lookup.weights, lookup.ids.get
         sampled = features.sample(text)
-        parts = corrected(features.split(sampled), ids, slips)
+        parts = corrected(features.split(sampled), lookup.ids, lookup.slips)
         words, middle = features.counts(parts)
-        spots = features.places(parts)
-        keys = [*words, *middle, *spots]
-        counted = [_TF[count] if count < _MOST else _TF[-1] for count in words.values()]
-        counted += [MIDDLE * times_of(count) for count in middle.values()]
-        counted += [1.0] * len(spots)
-        found = np.array(list(map(ids.get, keys, repeat(-1))), dtype=np.intp)
-        known = found >= 0
-        strange = list(compress(words, (~known[: len(words)]).tolist()))
-        self._all_keys = keys
-        self._known = known
+        places: list[int] = []
+        times: list[float] = []
+        strange: list[str] = []
+        for word, count in words.items():
+            place = find(word)
+            if place is None:
+                strange.append(word)
+            else:
+                places.append(place)
+                times.append(times_of(count))
+        for word, count in middle.items():
+            place = find(word)
+            if place is not None:
+                places.append(place)
+                times.append(MIDDLE * times_of(count))
+        spots = [place for place in map(find, features.places(parts)) if place is not None]
+        places += spots
+        times += [1.0] * len(spots)
+        self._lookup = lookup
+        self._places = places
         self._strange = strange
-        self._groups = [group for word in strange for group in features.letter_groups(word)]
-        self._weights = weights
-        self._ids = found[known]
-        self._times = np.array(counted, dtype=np.float32)[known]
+        self._groups = groups = [group for word in strange for group in features.letter_groups(word)]
+        self._times: Floats = np.array(times, dtype=np.float32)
         self.shape = shape(sampled)
-        mass = weights.strange_mass * len(strange)
-        mass += float((self._times * self._times) @ weights.mass[self._ids])
-        if self._groups:
-            mass += float(weights.group_mass[self._groups].sum())
-        self._norm = math.sqrt(mass) or 1.0
-        steps = self._times * weights.scale[self._ids]
-        steps /= np.float32(self._norm)
-        self._steps: Floats = steps
-        self._shares: Floats = weights.table[self._ids] * steps[:, None]
+        self._shares: Floats = lookup.rows.take(np.array(places, dtype=np.intp), axis=0)
+        self._shares *= self._times[:, None]
+        mass = weights.strange_mass * len(strange) + float(self._shares[:, lookup.mass] @ self._times)
+        total = np.add.reduce(self._shares, axis=0)[: lookup.columns]
+        if groups:
+            mass += float(weights.group_mass[groups].sum())
+            total += weights.group_scale[groups] @ weights.groups[groups]
+        self._norm = norm = math.sqrt(mass) or 1.0
+        total /= np.float32(norm)
+        total += self.shape @ weights.shape_table
+        self.scores: Floats = total
+        """Score of every column of the heads, before any temperature."""
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys of the vocabulary that the text has."""
-        return tuple(self._keys)
+        vocabulary = self._lookup.weights.vocabulary
+        return tuple([vocabulary[place] for place in self._places])
 
-    @cached_property
-    def _keys(self) -> list[str]:
-        return list(compress(self._all_keys, self._known.tolist()))
-
-    @cached_property
-    def scores(self) -> Floats:
-        """Score of every column of the heads, before any temperature."""
-        weights = self._weights
-        total: Floats = self._shares.sum(axis=0)
-        if self._groups:
-            steps = weights.group_scale[self._groups] / np.float32(self._norm)
-            total += steps @ weights.groups[self._groups]
-        total += self.shape @ weights.shape_table
-        return total
-
-    @cached_property
+    @property
     def follow_up(self) -> float:
         """How likely the text can only be understood with the message before it, 0 to 1."""
-        return 1.0 / (1.0 + math.exp(-self._weights.follow_up_steepness * float(self.scores[-1])))
+        steepness = self._lookup.weights.follow_up_steepness
+        return 1.0 / (1.0 + math.exp(-steepness * float(self.scores[-1])))
 
     @cached_property
     def vector(self) -> TextVector:
@@ -116,9 +142,9 @@ class Reading:
 
         Rarity counts twice: five examples that all begin with "how do I" must not draw every such question.
         """
-        weights = self._weights
+        weights = self._lookup.weights
         found: dict[Key, float] = {}
-        for key, place, times in zip(self._keys, self._ids.tolist(), self._times.tolist(), strict=True):
+        for key, place, times in zip(self.keys, self._places, self._times.tolist(), strict=True):
             if key[0] > features.LAST:
                 found[key] = times * float(weights.idf[place]) ** 2
                 for group in features.letter_groups(key) if " " not in key else ():
@@ -127,34 +153,42 @@ class Reading:
         found.update(dict.fromkeys(self._groups, _GROUP_LIKENESS))
         return unit(found)
 
-    def telling(self, column: int, centre: Centre, n: int, least: float) -> tuple[str, ...]:
+    def telling(self, column: int, head: int, n: int, least: float) -> tuple[str, ...]:
         """Up to ``n`` keys and structural features that spoke most for a column, strongest first.
 
-        ``centre`` is that of the column's head, and ``least`` the score above it from which one counts. Only
-        the strongest keys are looked at, since this runs for every decision; `pull` adds up everything.
+        ``head`` is the number of the column's head, and ``least`` the score above what all columns of the
+        head have in common from which one counts. Only the strongest keys are looked at, since this runs for
+        every decision; `pull` adds up everything.
         """
-        share = self._shares[:, column] - self._steps * centre.steps[self._ids]
+        lookup = self._lookup
+        share = self._shares[:, column] - self._shares[:, lookup.mass + 1 + head]
+        least_share = least * self._norm
+        vocabulary = lookup.weights.vocabulary
         found: dict[str, float] = {}
-        for place in np.argsort(-share).tolist():
-            value = float(share[place])
-            if value <= least or len(found) == n:
+        values = share.tolist()
+        for at in np.argsort(-share).tolist():
+            value = values[at]
+            if value <= least_share or len(found) == n:
                 break
-            name = features.readable(self._keys[place])
-            if name not in found and _tells(name):
-                found[name] = value
+            name = _told(vocabulary[self._places[at]])
+            if name and name not in found:
+                found[name] = value / self._norm
         lift = self.shape[_TELLING_PLACES] * (
-            self._weights.shape_table[_TELLING_PLACES, column] - centre.shape
+            lookup.weights.shape_table[_TELLING_PLACES, column] - lookup.shape_centres[head]
         )
-        for at in np.flatnonzero(lift > least).tolist():
-            found[_TELLING_NAMES[at]] = float(lift[at])
-        return tuple(sorted(found, key=lambda name: (-found[name], name))[:n])
+        if float(lift.max()) > least:
+            for at in np.flatnonzero(lift > least).tolist():
+                found[_TELLING_NAMES[at]] = float(lift[at])
+            return tuple(sorted(found, key=lambda name: (-found[name], name))[:n])
+        return tuple(found)
 
     def pull(self, column: int, columns: int, temperature: float) -> dict[str, float]:
         """What each feature adds to the logit of one of the first ``columns`` above their mean logit."""
-        weights = self._weights
-        share = (self._shares[:, column] - self._shares[:, :columns].mean(axis=1)) / temperature
+        weights = self._lookup.weights
+        share = self._shares[:, column] - self._shares[:, :columns].mean(axis=1)
+        share /= self._norm * temperature
         found: dict[str, float] = {}
-        for key, value in zip(self._keys, share.tolist(), strict=True):
+        for key, value in zip(self.keys, share.tolist(), strict=True):
             name = features.readable(key)
             found[name] = found.get(name, 0.0) + value
         for word in self._strange:
@@ -167,22 +201,6 @@ class Reading:
         found.update({f"({name})": float(v) for name, v in zip(SHAPE_NAMES[:-1], lift, strict=False) if v})
         found[""] = float(lift[-1])  # the constant: part of the sum, evidence of nothing
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class Centre:
-    """What all categories of a head have in common, worked out once: evidence is what goes beyond it."""
-
-    steps: Floats
-    """(vocabulary,): mean of a key's weights over the head's columns, in steps of its scale."""
-    shape: Floats
-    """(telling structural features,): the same for these."""
-
-    @classmethod
-    def of(cls, weights: Weights, first: int, last: int) -> Centre:
-        """Of the head whose columns are ``first`` to ``last``, the last one not included."""
-        steps = weights.table[:, first:last].mean(axis=1, dtype=np.float32)
-        return cls(steps, weights.shape_table[_TELLING_PLACES, first:last].mean(axis=1))
 
 
 def corrected(parts: features.Parts, known: Collection[str], slips: Slips) -> features.Parts:
@@ -201,8 +219,12 @@ def slips_of(vocabulary: Sequence[str], idf: Floats) -> Slips:
     return Slips(vocabulary[place] for place in usual_first)
 
 
-def _tells(name: str) -> bool:
-    """Whether it is worth a reader's time: words, not marks, nor numbers (read by length only)."""
+@lru_cache(maxsize=8192)
+def _told(key: str) -> str:
+    """How a key is told, empty where it is not worth a reader's time: words are, marks and numbers (read by
+    their length only) are not."""
+    name = features.readable(key)
     if any(map(str.isdigit, name)):
-        return False
-    return name[0].isalpha() or any(char.isalpha() or not char.isascii() for char in name)
+        return ""
+    tells = name[0].isalpha() or any(char.isalpha() or not char.isascii() for char in name)
+    return name if tells else ""

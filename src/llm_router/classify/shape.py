@@ -124,12 +124,21 @@ def _layout(text: str) -> list[bool]:
     ]
 
 
+_DIGITS = b"0123456789"
+_CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_SYMBOLS = bytes(c for c in range(33, 128) if not chr(c).isalnum())
+
+
 def _shares(text: str) -> list[float]:
     if text.isascii():
-        kinds = _groups()[np.frombuffer(text.encode(), dtype=np.uint8)]
-    else:
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        kinds = _groups()[np.minimum(codes, _LAST)]
+        raw = text.encode()
+        size = len(raw)
+        digits, symbols, capitals = (
+            (size - len(raw.translate(None, kind))) / size for kind in (_DIGITS, _SYMBOLS, _CAPITALS)
+        )
+        return [min(1.0, 4 * digits), min(1.0, 4 * symbols), min(1.0, 4 * capitals), 0.0, 0.0]
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    kinds = _groups()[np.minimum(codes, _LAST)]
     counts = np.bincount(kinds, minlength=_GROUPS) / len(kinds)
     _, _, digits, capitals, symbols, wide, hangul = counts.tolist()
     return [min(1.0, 4 * digits), min(1.0, 4 * symbols), min(1.0, 4 * capitals), wide + hangul, hangul]

@@ -13,6 +13,13 @@ from llm_router.cli.context import Options, pass_options
 if TYPE_CHECKING:
     from llm_router.config import Settings
 
+_GC_AFTER = 20_000
+"""New objects after which the collector looks for cycles; requests leave none behind, so a look is rarely
+worth its time."""
+
+_SWITCH_S = 0.0005
+"""How long the thread that writes records may keep the interpreter while a request waits for it."""
+
 
 @click.command()
 @click.option("--host", metavar="ADDRESS", help="Address to listen on; 127.0.0.1 unless set.")
@@ -63,6 +70,7 @@ def _run(coroutine: Coroutine[Any, Any, None]) -> None:
 
 async def _serve(settings: Settings, load: Callable[[], Settings], files: Sequence[Path]) -> None:
     import gc
+    import sys
 
     from llm_router.cli import output
     from llm_router.gateway.serving import Serving
@@ -82,6 +90,8 @@ async def _serve(settings: Settings, load: Callable[[], Settings], files: Sequen
         output.say(f"decisions are recorded in {serving.recorder.path}, {words} the text of tasks", dim=True)
     gc.collect()
     gc.freeze()  # what was loaded stays: the collector need not look at it again
+    gc.set_threshold(_GC_AFTER, 20, 20)
+    sys.setswitchinterval(_SWITCH_S)
     await serving.until_stopped()
     output.say("stopped", dim=True)
 

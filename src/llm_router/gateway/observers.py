@@ -83,7 +83,10 @@ class Observers:
     def served(self, served: Served) -> None:
         served.ended_s = time.perf_counter()
         for observer in self._observers:
-            self._tell(observer, partial(observer.served, served))
+            try:
+                observer.served(served)
+            except Exception:
+                self._failed(observer)
 
     def refused(self, visit: Visit, error: LLMRouterError, status: int) -> None:
         for observer in self._observers:
@@ -98,7 +101,10 @@ class Observers:
         try:
             what()
         except Exception:
-            kind = type(observer)
-            if kind not in self._told:
-                self._told.add(kind)
-                log.exception("%s failed", kind.__name__)
+            self._failed(observer)
+
+    def _failed(self, observer: Observer) -> None:
+        kind = type(observer)
+        if kind not in self._told:
+            self._told.add(kind)
+            log.exception("%s failed", kind.__name__)

@@ -28,13 +28,8 @@ class Outcome:
 
 
 async def whole(router: Router, request: RouteRequest, decision: Decision, outcome: Outcome) -> None:
-    """The whole answer into ``outcome``; what failed on the way too. Raises what ``Router.stream`` raises."""
-    async with aclosing(router.stream(request, decision=decision)) as events:
-        async for event in events:
-            if isinstance(event, Finished):
-                outcome.answer = event.answer
-            elif isinstance(event, Switched):
-                outcome.attempts.append(event.failed)
+    """The whole answer into ``outcome``; what failed on the way too. Raises what ``Router.run`` raises."""
+    outcome.answer = await router.run(request, decision=decision, failed=outcome.attempts)
 
 
 class Stream:

@@ -136,6 +136,15 @@ class HostSnapshot:
     def find_resident(self, model: str) -> ResidentModel | None:
         return self._resident_by_name.get(canonical(self.served_as(model)))
 
+    def alike(self, other: HostSnapshot) -> bool:
+        """Whether a decision would come out the same: all but when each was taken, and when models leave."""
+        return self._lasting == other._lasting
+
+    @cached_property
+    def _lasting(self) -> HostSnapshot:
+        resident = {name: replace(model, expires_at="") for name, model in self.resident.items()}
+        return replace(self, resident=resident, taken_at_s=0.0)
+
     def with_health(self, unusable: Mapping[str, str], unhealthy: Mapping[str, str]) -> HostSnapshot:
         """With what was learned of its models meanwhile, beside what the host itself told."""
         return replace(

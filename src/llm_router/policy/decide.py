@@ -181,8 +181,8 @@ class _Field:
 
     def ranking(self, selected: str, demand: Demand, world: World) -> _Ranking:
         """The chain and what it saves. They depend on the request by its length alone, so that requests of
-        the same length share them."""
-        length = demand.tokens("large"), demand.tokens("small")
+        about the same length share them."""
+        length = demand.paced_tokens("large"), demand.paced_tokens("small")
         known = self._rankings.get(length)
         if known is None:
             found = (_candidate(place, demand) for place in self.places)
@@ -301,7 +301,7 @@ def _place(
 def _candidate(place: _Place, demand: Demand) -> Candidate:
     standing, quality, unread = place.standing, place.choice.quality, place.unread
     settings = standing.settings
-    prefill_s = demand.tokens(standing.model.tokenizer) / standing.speed.prefill_tokens_per_s
+    prefill_s = demand.paced_tokens(standing.model.tokenizer) / standing.speed.prefill_tokens_per_s
     expected = Estimate(unread.load_s, prefill_s, unread.decode_s, unread.memory_gb, unread.output_tokens)
     total_s = unread.load_s + prefill_s + unread.decode_s
     slowness = total_s / (total_s + settings.time_scale_s)
@@ -324,7 +324,7 @@ def _candidate(place: _Place, demand: Demand) -> Candidate:
 def _resident_cost(standing: Standing, demand: Demand) -> tuple[float, float]:
     """GB and seconds of an answer by a model that is resident."""
     speed, model = standing.speed, standing.model
-    prefill_s = demand.tokens(model.tokenizer) / speed.prefill_tokens_per_s
+    prefill_s = demand.paced_tokens(model.tokenizer) / speed.prefill_tokens_per_s
     decode_s = estimates.output_tokens(demand, model) / speed.decode_tokens_per_s
     return speed.memory_gb, prefill_s + decode_s
 

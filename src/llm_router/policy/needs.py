@@ -41,6 +41,13 @@ class Demand:
             tokens = self._tokens[family] = self.request.estimate(family).tokens
         return tokens
 
+    def paced_tokens(self, family: TokenizerFamily) -> int:
+        """The same in steps of a few percent, for estimates of time: lengths themselves are not known better,
+        and requests of one step share what follows from it."""
+        tokens = self.tokens(family)
+        step = 1 << max(3, tokens.bit_length() - 5)
+        return -(-tokens // step) * step
+
     def most_tokens(self, family: TokenizerFamily) -> int:
         """Upper bound of what must fit the context at once: of several texts to embed, the longest."""
         most = self._most_tokens.get(family)

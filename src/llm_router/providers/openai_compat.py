@@ -21,7 +21,7 @@ from llm_router.providers.http import HttpHost, drain, text_of_error
 from llm_router.providers.meaning import broken_off, provider_error, refuse_cloud, silent
 from llm_router.providers.reasoning import ReasoningSplitter
 from llm_router.providers.sse import DONE, events
-from llm_router.request import JsonObject, SentBody
+from llm_router.request import SentBody
 
 _COMPLETIONS = "/v1/completions"
 _KEEP_IDLE_S = 4.0
@@ -97,15 +97,15 @@ class OpenAICompatProvider:
         refuse_cloud(call.model, self.name, allowed=self.allow_cloud)
         path = self._path(call)
         sent = as_sent.sent_body(call, path)
+        if sent is not None and not sent.stream:
+            for chunk in await self._whole(path, call, sent):
+                yield chunk
+            return
         answer = _Reading(call, sent)
         if sent is None:
             body = wire.completion_body(call) if path == _COMPLETIONS else wire.chat_body(call)
         else:
             body = as_sent.openai_body(sent, call)
-            if not sent.stream:
-                for chunk in await self._whole(path, body, call, answer):
-                    yield chunk
-                return
         async with (
             # llama-server closes a connection after a stream, just as it is used again
             self._http.lines(path, body, model=call.model, timeouts=call.timeouts, keep=False) as lines,
@@ -127,13 +127,22 @@ class OpenAICompatProvider:
                 raise
             await drain(lines)
 
-    async def _whole(
-        self, path: str, body: JsonObject, call: ChatCall, answer: _Reading
-    ) -> tuple[Chunk, ...]:
+    async def whole(self, call: ChatCall) -> tuple[Chunk, ...] | None:
+        """All pieces of ``chat`` at once, where its caller wants one JSON reply and the server gives it; else
+        None. Raises a ProviderError."""
+        path = self._path(call)
+        sent = as_sent.sent_body(call, path)
+        if sent is None or sent.stream:
+            return None
+        refuse_cloud(call.model, self.name, allowed=self.allow_cloud)
+        return await self._whole(path, call, sent)
+
+    async def _whole(self, path: str, call: ChatCall, sent: SentBody) -> tuple[Chunk, ...]:
         """One JSON reply: its first byte comes with its last, so only the whole request's time counts."""
         limit_s = (call.timeouts or self._timeouts).total_s
         try:
-            return answer.read_whole(await self._http.whole(path, body, limit_s, call.model))
+            data = await self._http.whole(path, as_sent.openai_body(sent, call), limit_s, call.model)
+            return _Reading(call, sent).read_whole(data)
         except ProviderError as error:
             error.host, error.model = self.name, call.model
             raise
