@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parent.parent
 
 HEAVY = {
     "crewai",
@@ -39,6 +43,55 @@ def loaded_by(code: str) -> set[str]:
 )
 def test_importing_loads_neither_crewai_nor_numpy_nor_a_server(code: str) -> None:
     assert not HEAVY & loaded_by(code)
+
+
+def locked(name: str) -> set[str]:
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+    return {line.partition("==")[0] for line in lines if "==" in line and not line.startswith(" ")}
+
+
+def test_only_the_tests_need_an_http_server_of_others() -> None:
+    for name in ("core", "demo", "serve"):
+        assert {"click", "httptools", "msgspec"} <= locked(name)
+        assert "aiohttp" not in locked(name), name
+    assert "aiohttp" in locked("dev")
+
+
+@pytest.fixture
+def without_aiohttp(tmp_path: Path) -> dict[str, str]:
+    """The environment of a Python that has no such module."""
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['aiohttp'] = None\n")
+    return {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+
+def run(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=env, check=False, capture_output=True, text=True, timeout=60)
+
+
+def test_the_doubles_say_what_they_need(without_aiohttp: dict[str, str]) -> None:
+    code = """
+import llm_router, llm_router.cli.app, llm_router.gateway.serving
+from llm_router.errors import MissingExtra
+try:
+    import llm_router.testing.fake_ollama
+except MissingExtra as error:
+    print(error, error.hint, sep="\\n")
+"""
+    done = run("-c", code, env=without_aiohttp)
+    assert done.stdout.splitlines() == [
+        "llm_router.testing needs the optional part [testing]: the module 'aiohttp' is not installed",
+        "pip install 'crewai-llm-router[testing]'",
+    ]
+
+
+def test_the_fake_server_as_a_command_says_so_without_a_traceback(without_aiohttp: dict[str, str]) -> None:
+    done = run("-m", "llm_router.testing.fake_ollama", env=without_aiohttp)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: llm_router.testing needs the optional part [testing]: the module 'aiohttp' is not installed",
+        "hint: pip install 'crewai-llm-router[testing]'",
+    ]
 
 
 def test_every_public_name_exists() -> None:
