@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import anthropic
@@ -157,6 +158,44 @@ async def test_a_failure_after_a_sign_of_life_is_told_in_the_stream(start: Start
         here.ollama.fault(Fault.RUNNER_DIED, model=OWNER)
         here.ollama.release()
         assert '"error"' in (await reply.read()).decode()
+
+
+TOOK_OVER = {
+    "/v1/chat/completions": True,
+    "/v1/completions": True,
+    "/v1/responses": True,
+    "/v1/messages": True,
+    "/api/chat": False,
+}
+
+
+@pytest.mark.parametrize("path", TOOK_OVER)
+async def test_who_takes_over_after_a_sign_of_life_is_told_where_the_wire_has_comments(
+    start: Start, path: str
+) -> None:
+    here = await start(serve={"heartbeat_s": 0.05})
+    asked = body(stream=True, prompt="What's 2+2?", input="What's 2+2?", max_tokens=20)
+    for fails in (True, False):
+        here.ollama.fault(Fault.SLOW_LOAD, model=OWNER, times=1)
+        async with here.http.post(here.url + path, json=asked) as reply:
+            assert reply.headers["x-router-model"] == OWNER
+            assert await reply.content.readany()
+            if fails:
+                here.ollama.fault(Fault.RUNNER_DIED, model=OWNER)
+            here.ollama.release()
+            lines = (await reply.read()).decode().splitlines()
+        told = dict(line[2:].split(": ", 1) for line in lines if line.startswith(": x-router-"))
+        if not fails or not TOOK_OVER[path]:
+            assert not told
+        else:
+            router = re.search(r'"router":{.*?"model":"([^"]+)"', "".join(lines))
+            assert router is not None
+            assert told["x-router-model"] == router[1] != OWNER
+            assert told["x-router-fallback"].startswith(f"{OWNER} (")
+            assert set(told) == {"x-router-model", "x-router-fallback"}
+            assert not lines[lines.index(f": x-router-fallback: {told['x-router-fallback']}") + 1]
+        here.ollama.clear_faults()
+        await here.post("/api/generate", {"model": OWNER, "keep_alive": 0})
 
 
 async def test_a_client_that_leaves_ends_its_generation(start: Start) -> None:

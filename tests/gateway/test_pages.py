@@ -88,6 +88,18 @@ async def test_the_openapi_document_names_paths_that_answer(here: Here) -> None:
                 assert reply.status not in (405, 500), path
 
 
+async def test_the_openapi_document_tells_of_the_headers_that_replies_have(here: Here) -> None:
+    paths = (await here.get("/openapi.json"))[1]["paths"]
+    for path, body in (("/v1/chat/completions", CHAT), ("/api/embed", {"input": "x"})):
+        told = paths[path]["post"]["responses"]["200"]["headers"]
+        _, _, headers = await here.post(path, body)
+        assert set(told) == {name for name in headers if name.startswith("x-router-")}
+    chat = paths["/v1/chat/completions"]["post"]["responses"]["200"]["headers"]
+    assert "another model may take over" in chat["x-router-model"]["description"]
+    assert "take over" not in told["x-router-model"]["description"]
+    assert not paths["/v1/messages/count_tokens"]["post"]["responses"]["200"]["headers"]
+
+
 async def test_a_changed_file_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> None:
     async with (
         FakeOllama(fleet_models(["mistral:7b"])) as one,

@@ -49,6 +49,19 @@ _TASKS: dict[str, _Task] = {
 }
 _ERRORS = {"ollama": "OllamaError", "openai": "OpenAIError", "anthropic": "AnthropicError"}
 
+_HEADERS = {
+    "x-router-model": "Who answers",
+    "x-router-category": "The kind of task",
+    "x-router-confidence": "How sure that is, from 0 to 1",
+    "x-router-decision-id": "Leads to the decision at /router/decisions/{id}",
+    "x-router-reason": "Why, in at most 400 characters",
+    "x-router-fallback": "none, or each model that failed before, with its error",
+}
+_OF_A_STREAM = (
+    ". As it was when the first byte was sent: after a sign of life another model may take over. Then a stream"
+    " of events has this header again as a comment; the router object at the end of any stream is right"
+)
+
 _STATUSES = {
     "400": "The body cannot be used, or no model can take it; the error says which field, or why",
     "401": "No key, or an unknown one",
@@ -110,8 +123,20 @@ def _task(path: str, api: str) -> dict[str, Any]:
         "summary": told.about,
         "tags": [api],
         "requestBody": _body(ref(told.asks)),
-        "responses": {"200": {"description": "The answer", "content": content}} | _failures(_ERRORS[api]),
+        "responses": {"200": {"description": "The answer", "content": content, "headers": _told(told)}}
+        | _failures(_ERRORS[api]),
     }
+
+
+def _told(task: _Task) -> dict[str, Any]:
+    """The headers that say how the answer came about; a path that asks no model has none."""
+    if task.asks == "AnthropicCount":
+        return {}
+    about = dict(_HEADERS)
+    if task.streams:
+        about["x-router-model"] += _OF_A_STREAM
+        about["x-router-fallback"] += _OF_A_STREAM
+    return {name: {"description": text, "schema": TEXT} for name, text in about.items()}
 
 
 def _pages() -> dict[str, Any]:

@@ -16,6 +16,7 @@ from llm_router.request import RouteRequest
 from llm_router.router import Router
 
 Headers = Sequence[tuple[str, str]]
+_OF_THE_MODEL = ("x-router-model", "x-router-fallback")
 
 
 @dataclass(slots=True)
@@ -53,6 +54,7 @@ class Stream:
         self._quiet = True
         self._outcome = Outcome()
         self._model = ""
+        self._named = ""
         self._begun = False
 
     async def send(self, router: Router, request: RouteRequest, decision: Decision, outcome: Outcome) -> None:
@@ -94,13 +96,25 @@ class Stream:
     def _begin(self, held: list[Delta]) -> None:
         self._begun, self._quiet = True, False
         self._start()
+        taken_over = self._taken_over()
         begin = self._renderer.begin(self._told(self._model, self._outcome))
-        self._exchange.write(begin + b"".join(map(self._renderer.piece, held)))
+        self._exchange.write(taken_over + begin + b"".join(map(self._renderer.piece, held)))
         held.clear()
 
     def _start(self) -> None:
         if not self._exchange.started:
+            self._named = self._model
             self._exchange.start(200, self._headers(self._model, self._outcome))
+
+    def _taken_over(self) -> bytes:
+        """The headers that hold no longer, as comments of a stream of events; other wires have no such thing.
+
+        A sign of life sent them before it was known that another model would answer.
+        """
+        if self._model == self._named or self._renderer.stream_type != "text/event-stream":
+            return b""
+        found = [line for line in self._headers(self._model, self._outcome) if line[0] in _OF_THE_MODEL]
+        return "".join(f": {name}: {' '.join(value.split())}\n" for name, value in found).encode() + b"\n"
 
     def _finish(self, answer: Answer, held: list[Delta]) -> None:
         self._outcome.answer = answer
