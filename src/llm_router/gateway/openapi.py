@@ -58,8 +58,8 @@ _HEADERS = {
     "x-router-fallback": "none, or each model that failed before, with its error",
 }
 _OF_A_STREAM = (
-    ". As it was when the first byte was sent: after a sign of life another model may take over. Then a stream"
-    " of events has this header again as a comment; the router object at the end of any stream is right"
+    ". As it was when the first byte was sent: after a sign of life another model may take over. Then streams"
+    " of events have this header again as a comment; the router object at the end of any stream is right"
 )
 
 _STATUSES = {
