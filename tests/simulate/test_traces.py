@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -13,7 +15,7 @@ from llm_router.errors import InvalidRequest, UnknownCategory
 from llm_router.fleet import load_fleet
 from llm_router.fleet.fleet import Fleet
 from llm_router.simulate import traces
-from llm_router.simulate.mix import MIXED_DAY
+from llm_router.simulate.mix import MIXED_DAY, OUTPUT_SPREAD, PAUSE_S, Kind
 from llm_router.simulate.traces import Task, at_rate, from_records, parsed, rate_of, synthetic, written
 
 
@@ -30,6 +32,20 @@ def many(shipped: Fleet) -> tuple[Task, ...]:
 def test_the_mix_covers_the_shipped_fleet_and_its_shares_are_a_whole(shipped: Fleet) -> None:
     assert set(MIXED_DAY) == set(shipped.categories)
     assert sum(kind.share for kind in MIXED_DAY.values()) == pytest.approx(1.0)
+
+
+def test_the_page_shows_the_mix_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "concepts" / "simulation.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) % \|(.+)\|$", page, re.MULTILINE)
+    told = {}
+    for name, share, rest in rows:
+        median, spread, most, turns, more = (cell.strip().replace(",", "") for cell in rest.split("|"))
+        told[name] = Kind(
+            round(float(share) / 100, 6), int(median), float(spread), int(most), float(turns), int(more or 60)
+        )
+    assert told == dict(MIXED_DAY)
+    assert f"σ {OUTPUT_SPREAD:g}" in page
+    assert f"{PAUSE_S:g} s on average" in page
 
 
 def test_shares_are_those_of_the_mix(many: tuple[Task, ...]) -> None:

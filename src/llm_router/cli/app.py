@@ -46,6 +46,10 @@ SECTIONS = (
         {
             "eval": ("llm_router.cli.eval:evaluate", "measure classification on labelled cases"),
             "train": ("llm_router.cli.train:train", "rebuild the embedded classifier from text"),
+            "simulate": (
+                "llm_router.cli.simulate:simulate",
+                "a day of tasks on one box, in virtual time: what each way of choosing costs",
+            ),
         },
     ),
     LazySection(
