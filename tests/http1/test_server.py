@@ -400,3 +400,32 @@ def test_head_has_a_length_and_no_body(runs: Any) -> None:
             assert reply.endswith(b"\r\n\r\n")
 
     runs(work())
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_at_the_end_a_client_that_reads_nothing_is_cut_off(runs: Any, *, ends: bool) -> None:
+    """What it did not take lies unsent, and nobody would close its connection after the end."""
+    asked = asyncio.Event()
+
+    async def handler(exchange: Exchange) -> None:
+        exchange.start(200, ())
+        exchange.write(b"x" * 20_000_000)
+        if ends:
+            exchange.end()
+        asked.set()
+        await exchange.drain()
+
+    async def work() -> None:
+        async with serving(handler) as (server, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.transport.pause_reading()
+            writer.write(request())
+            await asked.wait()
+            await server.shutdown(0.01)
+            assert server.connections == 0
+            writer.transport.resume_reading()
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await reader.readexactly(20_000_000)
+            writer.close()
+
+    runs(work())

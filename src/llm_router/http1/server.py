@@ -17,6 +17,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -285,6 +286,7 @@ class Server:
         self.limits = limits or Limits()
         self.on_error = on_error
         self.ending = False
+        self.closed_one = asyncio.Event()
         self.now_s = 0.0
         self.date_line = b""
         self.open: set[_Connection] = set()
@@ -327,7 +329,11 @@ class Server:
         return tuple(bound.getsockname()[:2] for bound in self._listening.sockets)
 
     async def shutdown(self, grace_s: float) -> None:
-        """Takes no more requests; what is being answered may end within ``grace_s``, then it is cancelled."""
+        """Takes no more requests; what is being answered may end within ``grace_s``, then it is cancelled.
+
+        Whoever has not taken a reply by then is cut off: no connection is open afterwards.
+        """
+        until_s = asyncio.get_running_loop().time() + grace_s
         self.ending = True
         if self._listening is not None:
             self._listening.close()
@@ -341,6 +347,14 @@ class Server:
                 await asyncio.wait(late, timeout=5.0)
         for connection in tuple(self.open):
             connection.close()
+        await asyncio.sleep(0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until_s):
+                while self.open:
+                    self.closed_one.clear()
+                    await self.closed_one.wait()
+        for connection in tuple(self.open):
+            connection.cut()
         await asyncio.sleep(0)
         self._stop_sweep()
 
@@ -428,6 +442,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self.server.open.discard(self)
+        self.server.closed_one.set()
         for exchange in (self._running, self._reading, *self._waiting):
             if exchange is not None and not exchange.gone:
                 exchange._lost()
