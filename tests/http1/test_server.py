@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvloop
@@ -418,12 +418,13 @@ def test_at_the_end_a_client_that_reads_nothing_is_cut_off(runs: Any, *, ends: b
     async def work() -> None:
         async with serving(handler) as (server, port):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.transport.pause_reading()
+            transport = cast("asyncio.Transport", writer.transport)
+            transport.pause_reading()
             writer.write(request())
             await asked.wait()
             await server.shutdown(0.01)
             assert server.connections == 0
-            writer.transport.resume_reading()
+            transport.resume_reading()
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 await reader.readexactly(20_000_000)
             writer.close()
