@@ -265,8 +265,6 @@ class OllamaBox:
             self._expire(victim, "evict")
 
     def _has_room(self, model: str) -> bool:
-        if not self._runners:
-            return True
         most = self.settings.max_loaded
         return not (most and len(self._runners) >= most) and self.fits_beside(model, self.used_gb)
 
