@@ -29,6 +29,7 @@ RejectionCode = Literal[
     "licence",
     "unhealthy",
     "cloud",
+    "quality",
 ]
 
 
@@ -75,17 +76,22 @@ class Rejection:
 
 
 class Estimate(Struct, frozen=True):
-    """What an answer is expected to cost. Seconds are for this request, GB while the model is resident."""
+    """What an answer is expected to cost. Seconds are for this request, GB while the model is resident.
+
+    ``queue_s`` is the wait for what goes on at the host already; reading and writing are given as slow as
+    they are beside it.
+    """
 
     load_s: float
     prefill_s: float
     decode_s: float
     memory_gb: float
     output_tokens: int
+    queue_s: float = 0.0
 
     @property
     def total_s(self) -> float:
-        return self.load_s + self.prefill_s + self.decode_s
+        return self.queue_s + self.load_s + self.prefill_s + self.decode_s
 
     @property
     def answering_s(self) -> float:
@@ -98,7 +104,9 @@ class Candidate(Struct, frozen=True):
 
     ``served_as`` is the host's own name for the model; ``num_ctx`` the one context size it is always run
     with, in tokens (None where the server fixed it). ``remote`` says that the host passes the request on to a
-    server on the internet.
+    server on the internet. ``leaving`` are models that must leave the memory for it, ``regret_s`` what it
+    takes to load them again as far as they are likely to be wanted, ``held_up`` how many requests it holds
+    up. ``stays`` says that it answered the turn before.
     """
 
     model: str
@@ -113,6 +121,10 @@ class Candidate(Struct, frozen=True):
     can_think: bool = False
     stand_in: bool = False
     remote: bool = False
+    leaving: tuple[str, ...] = ()
+    regret_s: float = 0.0
+    held_up: int = 0
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +225,7 @@ class Decision:
             ],
             "estimate": _estimate_json(answer.estimate) if answer else None,
             "num_ctx": answer.num_ctx if answer else None,
+            "leaving": list(answer.leaving) if answer else [],
             "saves": None
             if self.savings is None
             else {
@@ -244,12 +257,14 @@ def _candidate_json(candidate: Candidate) -> JsonObject:
         "score": round(candidate.score, 4),
         "resident": candidate.resident,
         "expected_s": round(candidate.estimate.total_s, 1),
+        "leaving": list(candidate.leaving),
     }
 
 
 def _estimate_json(estimate: Estimate) -> JsonObject:
     return {
         "total_s": round(estimate.total_s, 1),
+        "queue_s": round(estimate.queue_s, 1),
         "load_s": round(estimate.load_s, 1),
         "prefill_s": round(estimate.prefill_s, 1),
         "decode_s": round(estimate.decode_s, 1),

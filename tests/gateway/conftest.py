@@ -96,7 +96,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             made = Settings(
                 hosts=(HostSettings(url=ollama.url, name="ollama"), *hosts),
                 routing=RoutingSettings(stand_in="never"),
-                policy=PolicySettings(),
+                policy=PolicySettings(prefer="map"),
                 serve=ServeSettings(**{"port": 0, "log": "off", "shutdown_grace_s": 2.0, **(serve or {})}),
                 records=RecordSettings(path=str(tmp_path / "records.sqlite3")),
                 **(settings or {}),

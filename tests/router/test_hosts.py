@@ -16,6 +16,7 @@ from llm_router.errors import (
     StreamBroken,
     TimeSpent,
 )
+from llm_router.policy.settings import PolicySettings
 from llm_router.providers.base import Timeouts
 from llm_router.request import RouteRequest
 from llm_router.router import Router
@@ -31,6 +32,7 @@ def settings_for(*hosts: HostSettings, first_byte_s: float = 60, total_s: float 
     return Settings(
         hosts=hosts,
         routing=RoutingSettings(stand_in="never"),
+        policy=PolicySettings(prefer="map"),
         timeouts=Timeouts(first_byte_s=first_byte_s, total_s=total_s),
     )
 

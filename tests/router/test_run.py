@@ -17,6 +17,7 @@ from llm_router.errors import (
     StreamBroken,
     UnknownModel,
 )
+from llm_router.policy.settings import PolicySettings
 from llm_router.request import RouteRequest
 from llm_router.router import Router
 from llm_router.sync import SyncRouter
@@ -38,6 +39,7 @@ def settings_for(server: FakeOllama) -> Settings:
     return Settings(
         hosts=(HostSettings(url=server.url, name="ollama"),),
         routing=RoutingSettings(stand_in="never"),
+        policy=PolicySettings(prefer="map"),
     )
 
 

@@ -32,6 +32,16 @@ class Fleet:
     def _by_canonical(self) -> Mapping[str, str]:
         return {canonical(tag): tag for tag in self.models}
 
+    @cached_property
+    def reserved(self) -> tuple[str, ...]:
+        """Small models that everything else depends on, which nothing may push out of the memory: Mission
+        Control and the embedders."""
+        embedders = [
+            c.models[0].model for c in self.categories.values() if c.requires.capability == "embedding"
+        ]
+        router = [self.router] if self.router is not None and self.router in self.models else []
+        return tuple(dict.fromkeys([*router, *embedders]))
+
     def find(self, name: str) -> str | None:
         """The fleet's own spelling of a model name (``phi4:latest`` → ``phi4``), or None."""
         return self._by_canonical.get(canonical(name))

@@ -2,14 +2,17 @@
 
 candidates   the category's models (or the one asked for by name), on every host
 gates        each may or may not, with a code and a sentence (``gates.py``)
-score        quality - time_weight * t / (t + time_scale_s) - memory_weight * memory / usable
-order        the fleet's choice first while it may (``prefer: owner``), then by score
+wait         the queue of its host, who must leave the memory for it, whom it holds up (``waits.py``)
+score        quality - what its time costs, for who asks and for those who wait - what its memory costs
+order        by score; with ``prefer: owner`` the fleet's choice is what gets loaded, and only what is in
+             memory already goes before it; with ``map`` nothing does
 stand-in     the embedded model, only where no candidate is left
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,10 +22,11 @@ from llm_router.errors import UnknownModel
 from llm_router.fleet.fleet import Fleet
 from llm_router.fleet.schema import Category, Choice, Model
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel
-from llm_router.policy import estimates, gates, reasons
+from llm_router.policy import estimates, gates, reasons, waits
 from llm_router.policy.gates import Case, Standing
 from llm_router.policy.needs import Demand
 from llm_router.policy.settings import PolicySettings
+from llm_router.policy.waits import STILL, Moment
 from llm_router.request import RouteRequest
 from llm_router.tokens import TokenizerFamily
 
@@ -68,8 +72,10 @@ class World:
         return known
 
 
-def decide(request: RouteRequest, classification: Classification, world: World) -> Decision:
-    """The decision for one request.
+def decide(
+    request: RouteRequest, classification: Classification, world: World, moment: Moment = STILL
+) -> Decision:
+    """The decision for one request. ``moment`` is what goes on at the hosts and in the conversation.
 
     An empty ``chain`` means that nothing here can answer; ``rejected`` then says why, model by model.
     Raises UnknownModel where the request names a model that neither the fleet nor a host knows.
@@ -79,7 +85,7 @@ def decide(request: RouteRequest, classification: Classification, world: World) 
     choices = _choices(request, classification.category, world)
     selected = choices[0].model if request.model else fleet.choice_for(classification.category)
     field = _field(classification.category, choices, demand, world)
-    chain, savings = field.ranking(selected, demand, world)
+    chain, savings = field.ranking(selected, demand, world, moment)
     facts = world.standing(selected).model
     rejected = field.rejected
     return Decision(
@@ -97,16 +103,29 @@ def decide(request: RouteRequest, classification: Classification, world: World) 
     )
 
 
-def ranked(candidates: Iterable[Candidate], selected: str, settings: PolicySettings) -> list[Candidate]:
-    """Best first; ties go to higher quality, then less memory, then the name, so that order is stable."""
+def ranked(
+    candidates: Iterable[Candidate], selected: str, settings: PolicySettings, *, locked: bool = False
+) -> list[Candidate]:
+    """Best first; ties go to higher quality, then less memory, then the name, so that order is stable.
+
+    With ``prefer: owner`` the fleet's choice stands before all that are not in memory; one that is goes
+    before it by its score. With ``map`` it stands before all others. With ``locked`` who answered the turn
+    before goes on, whatever the score.
+    """
 
     candidates = list(candidates)
     if len(candidates) < 2:
         return candidates
+    lead = -math.inf
+    if settings.prefer == "map":
+        lead = math.inf if any(c.model == selected for c in candidates) else -math.inf
+    elif settings.prefer == "owner":
+        lead = max((c.score for c in candidates if c.model == selected), default=-math.inf)
 
-    def key(c: Candidate) -> tuple[bool, float, float, float, str, str]:
-        behind_owner = settings.prefer == "owner" and c.model != selected
-        return behind_owner, -c.score, -c.quality, c.estimate.memory_gb, c.model, c.host
+    def key(c: Candidate) -> tuple[bool, bool, float, float, float, str, str]:
+        goes_on = locked and c.stays
+        behind = lead > -math.inf and c.model != selected and not (c.resident and c.score > lead)
+        return not goes_on, behind, -c.score, -c.quality, c.estimate.memory_gb, c.model, c.host
 
     return sorted(candidates, key=key)
 
@@ -179,23 +198,31 @@ class _Field:
     def holds_for(self, demand: Demand) -> bool:
         return all(demand.most_tokens(family) <= room for family, room in self.room_tokens.items())
 
-    def ranking(self, selected: str, demand: Demand, world: World) -> _Ranking:
-        """The chain and what it saves. They depend on the request by its length alone, so that requests of
-        about the same length share them."""
+    def ranking(self, selected: str, demand: Demand, world: World, moment: Moment) -> _Ranking:
+        """The chain and what it saves. Where nothing goes on, they depend on the request by its length alone,
+        so that requests of about the same length share them."""
+        if moment.loads or moment.before is not None:
+            return self._ranked(selected, demand, world, moment)
         length = demand.paced_tokens("large"), demand.paced_tokens("small")
         known = self._rankings.get(length)
         if known is None:
-            found = (_candidate(place, demand) for place in self.places)
-            chain = tuple(ranked(found, selected, world.settings))
-            known = chain, _savings(selected, chain, demand, world)
+            known = self._ranked(selected, demand, world, moment)
             if len(self._rankings) >= _RANKINGS_KEPT:
                 self._rankings.clear()
             self._rankings[length] = known
         return known
 
+    def _ranked(self, selected: str, demand: Demand, world: World, moment: Moment) -> _Ranking:
+        found = [_candidate(place, demand, moment) for place in self.places]
+        chain = tuple(ranked(found, selected, world.settings, locked=moment.locked))
+        return chain, _savings(selected, chain, demand, world)
+
 
 _Kind = tuple[str, tuple[str, ...], int, int | None]
 """Everything but the length that tells requests apart at the gates."""
+
+_NO_ROOM = 1.0
+"""What it costs, in quality, that models which nothing may evict leave no room: it comes after all others."""
 
 _FIELDS_KEPT = 512
 _RANKINGS_KEPT = 1024
@@ -221,7 +248,12 @@ def _looked_over(choices: Sequence[Choice], demand: Demand, world: World) -> _Fi
     gate = _Gate(demand)
     places: list[_Place] = []
     rejected: list[Rejection] = []
+    least_quality = demand.category.least_quality if demand.category is not None else 0.0
     for choice in choices:
+        if choice.quality < least_quality and demand.request.model is None:
+            why = f"its quality {choice.quality:.2f} is below the least of the category, {least_quality:.2f}"
+            rejected.append(Rejection(choice.model, "quality", why))
+            continue
         found, refused = _on_hosts(choice, gate, world)
         places += found
         rejected += [] if found else gates.one_per_model(refused)
@@ -298,26 +330,50 @@ def _place(
     return _Place(choice, standing, host, unread, memory_cost, stand_in)
 
 
-def _candidate(place: _Place, demand: Demand) -> Candidate:
+def _candidate(place: _Place, demand: Demand, moment: Moment) -> Candidate:
     standing, quality, unread = place.standing, place.choice.quality, place.unread
-    settings = standing.settings
+    settings, host = standing.settings, place.host
+    wait = waits.NO_WAIT if place.stand_in else waits.wait_of(standing, host, moment.load(host.name))
+    before = moment.before
+    stays = before is not None and before.host == host.name and before.model == standing.tag
     prefill_s = demand.paced_tokens(standing.model.tokenizer) / standing.speed.prefill_tokens_per_s
-    expected = Estimate(unread.load_s, prefill_s, unread.decode_s, unread.memory_gb, unread.output_tokens)
-    total_s = unread.load_s + prefill_s + unread.decode_s
-    slowness = total_s / (total_s + settings.time_scale_s)
+    if stays and standing.warm:
+        prefill_s *= 1 - waits.KEPT_SHARE
+    expected = Estimate(
+        unread.load_s,
+        prefill_s,
+        unread.decode_s * wait.slowed,
+        unread.memory_gb,
+        unread.output_tokens,
+        wait.queue_s,
+    )
+    impatience = (1 - settings.balance) / settings.balance
+    total_s = expected.total_s
+    slowness = settings.time_weight * total_s / (total_s + settings.time_scale_s)
+    held_up_s = wait.others * (prefill_s + unread.decode_s) + wait.behind_load * unread.load_s
+    crowd = settings.crowd_weight / 60.0 * (held_up_s + wait.regret_s)
+    score = quality - impatience * (slowness + crowd) - place.memory_cost
+    if stays:
+        score += settings.stay_bonus
+    if not wait.fits:
+        score -= _NO_ROOM
     return Candidate(
         standing.tag,
-        place.host.name,
+        host.name,
         standing.served_as,
         quality,
         place.choice.source,
         standing.warm,
         expected,
-        quality - settings.time_weight * slowness - place.memory_cost,
-        standing.num_ctx if place.host.kind == "ollama" else None,
+        score,
+        standing.num_ctx if host.kind == "ollama" else None,
         standing.can_think,
         place.stand_in,
         standing.remote,
+        wait.leaving,
+        wait.regret_s,
+        wait.others,
+        stays,
     )
 
 

@@ -38,8 +38,10 @@ def reasons(
     if best.stand_in:
         told.append(f"{_because(selected, rejected)}, so the embedded {best.model} stands in")
         return tuple(told)
+    own = next((candidate for candidate in chain if candidate.model == selected), None)
     if best.model != selected:
-        told.append(f"{best.model} answers instead: {_because(selected, rejected)}")
+        why = _because(selected, rejected) if own is None else _outweighed(own, best)
+        told.append(f"{best.model} answers instead: {why}")
     eligible = len({candidate.model for candidate in chain})
     told.append(f"{eligible} of {considered} candidates may take it" if considered > 1 else "it may take it")
     told.append(_residency(best))
@@ -91,9 +93,34 @@ def _verb(rejection: Rejection) -> str:
     return rejection.why
 
 
+def _outweighed(own: Candidate, best: Candidate) -> str:
+    """Why the fleet's choice, which may answer too, does not: quality on one side, waiting on the other."""
+    apart = best.quality - own.quality
+    quality = "as good" if abs(apart) < 0.005 else f"{abs(apart):.2f} {'better' if apart > 0 else 'lower'}"
+    return (
+        f"{own.model} would take about {_seconds(own.estimate.total_s)}{_load(own)}, "
+        f"{best.model} is {quality} in quality and takes about {_seconds(best.estimate.total_s)}{_load(best)}"
+    )
+
+
+def _load(candidate: Candidate) -> str:
+    if candidate.remote or candidate.resident:
+        return " (resident)" if candidate.resident else ""
+    return f" (load {_seconds(candidate.estimate.load_s)})"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1f} s"
+
+
 def _residency(candidate: Candidate) -> str:
     if candidate.remote:
         return f"{candidate.host} passes it on to the internet, no load here"
-    if candidate.resident:
-        return f"resident on {candidate.host}, no load"
-    return f"not resident on {candidate.host}, load about {candidate.estimate.load_s:.0f} s"
+    told = f"resident on {candidate.host}, no load"
+    if not candidate.resident:
+        told = f"not resident on {candidate.host}, load about {candidate.estimate.load_s:.0f} s"
+    if candidate.leaving:
+        told += f", {', '.join(candidate.leaving)} must leave for it"
+    if candidate.estimate.queue_s >= 1:
+        told += f", about {_seconds(candidate.estimate.queue_s)} in the queue before"
+    return told

@@ -13,21 +13,38 @@ from llm_router.names import Preference
 
 class PolicySettings(msgspec.Struct, frozen=True, kw_only=True):
     prefer: Annotated[
-        Literal["owner", "score"],
+        Literal["owner", "map", "score"],
         Meta(
-            description="owner: the fleet's choice answers whenever it may, the score orders the rest; "
+            description="owner: what must be loaded is the fleet's choice, and what is in memory answers "
+            "instead where its score is higher; map: the fleet's choice answers whenever it may; "
             "score: the score orders all of them"
         ),
     ] = "owner"
+    balance: Annotated[
+        float,
+        Meta(
+            ge=0.02,
+            le=1,
+            description="from the fastest answer (0.02) to the best (1): 0.5 takes the weights as they "
+            "stand, less makes time count more, at 1 it counts nothing",
+        ),
+    ] = 0.5
     time_weight: Annotated[
         float, Meta(ge=0, le=5, description="what slowness costs, against quality 0 to 1")
-    ] = 0.15
+    ] = 1.0
     time_scale_s: Annotated[
         float, Meta(gt=0, description="seconds at which half of the time weight is charged")
     ] = 60.0
     memory_weight: Annotated[float, Meta(ge=0, le=5, description="what filling the whole memory costs")] = (
         0.05
     )
+    crowd_weight: Annotated[
+        float,
+        Meta(ge=0, le=5, description="what a minute costs that keeps others waiting, against quality 0 to 1"),
+    ] = 0.3
+    stay_bonus: Annotated[
+        float, Meta(ge=0, le=1, description="lead of the model that answered the turn before, in quality")
+    ] = 0.03
     commercial_only: Annotated[
         bool, Meta(description="refuse models whose licence does not allow paid work")
     ] = False
@@ -40,12 +57,15 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1024
 
 
+FAST_BALANCE = 0.1
+
+
 @functools.lru_cache(maxsize=16)
 def preferring(settings: PolicySettings, prefer: Preference) -> PolicySettings:
     """The same rules for one request that looks for the quickest answer, or for the best one.
 
-    ``fast`` charges a second of waiting about as much as 0.02 of quality; ``best`` looks at quality alone.
+    ``fast`` charges a second of waiting as much as 0.1 of quality and more; ``best`` looks at quality alone.
     """
     if prefer == "best":
-        return msgspec.structs.replace(settings, prefer="score", time_weight=0.0, memory_weight=0.0)
-    return msgspec.structs.replace(settings, prefer="score", time_weight=1.0, time_scale_s=20.0)
+        return msgspec.structs.replace(settings, prefer="score", balance=1.0, memory_weight=0.0)
+    return msgspec.structs.replace(settings, prefer="score", balance=min(settings.balance, FAST_BALANCE))

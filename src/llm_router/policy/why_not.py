@@ -88,8 +88,10 @@ def _outranked(own: Candidate, best: Candidate, world: World) -> str:
         f"about {own.estimate.total_s:.0f} s against {best.estimate.total_s:.0f} s, "
         f"{own.estimate.memory_gb:.0f} GB against {best.estimate.memory_gb:.0f} GB"
     )
-    if own.score > best.score and world.settings.prefer == "owner":
-        return f"the fleet's choice goes first (policy.prefer: owner), though the {lead}"
+    if own.score > best.score and best.stays and best.model != own.model:
+        return f"it answered the turn before, and a tool has just answered, though the {lead}"
+    if own.score > best.score and world.settings.prefer != "score":
+        return f"the fleet's choice goes first (policy.prefer: {world.settings.prefer}), though the {lead}"
     return lead
 
 
@@ -124,7 +126,7 @@ def _next_step(tag: str, request: RouteRequest, decision: Decision, world: World
     if rejection is not None:
         mend = _MENDS.get(rejection.code)
         return mend(rejection, tag, host, world) if mend else None
-    if world.settings.prefer == "owner" and _position(tag, decision) is not None:
+    if world.settings.prefer != "score" and _position(tag, decision) is not None:
         settings = msgspec.structs.replace(world.settings, prefer="score")
         return "policy.prefer is score, so that the fleet's choice no longer goes first", replace(
             world, settings=settings

@@ -15,6 +15,7 @@ from dataclasses import replace
 from llm_router.fleet.schema import Choice
 from llm_router.policy import decide
 from llm_router.simulate.oracle import oracle
+from llm_router.simulate.ours import ours
 from llm_router.simulate.play import Case, Outcome, Stage, classification, play
 from llm_router.simulate.traces import Task, as_request
 
@@ -91,6 +92,7 @@ POLICIES: Mapping[str, Policy] = {
     "always_best": always_best,
     "fixed_map": fixed_map,
     "fixed_map_kept": fixed_map_kept,
+    "ours": ours,
     "oracle": oracle,
 }
 """Every way of choosing by its name; what ``--policies`` knows, and without it all of them, in this order."""

@@ -1,0 +1,267 @@
+"""Who waits for which model of one host, what is loaded next, and who leaves the memory for it.
+
+A plain state machine without I/O and without a clock: events go in (``enter``, ``ended``, ``loaded``, …), and
+``next`` says what to do now. The router carries it out over HTTP, the simulator in virtual time.
+
+Loads happen one at a time, in the order in which the first request for each model came; all requests for the
+same model start when it is there. Room is made before a load by unloading, so that Ollama never has to evict
+by itself: while it does, everybody waits, and a request that comes for the leaving model can block it for
+good. A model that is to leave takes no new requests, and leaves when it is idle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from llm_router.hosts.load import HORIZON_S, HostLoad, ModelLoad, Victim, choose_victims, missing_gb
+
+_LEAST_LEFT = 0.1
+"""Of its expected work, what a request that takes longer than expected still has before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One request for one model: what its place in memory takes, and the seconds that things are expected to
+    take. ``model`` is the host's name in its canonical form."""
+
+    number: int
+    model: str
+    memory_gb: float
+    load_s: float
+    work_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The request may be sent to its model."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """The model is to leave the memory. Answered with ``unloaded``."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The model is to be loaded. Answered with ``loaded`` or ``load_failed``."""
+
+    model: str
+    memory_gb: float
+    load_s: float
+
+
+Action: TypeAlias = Start | Unload | Load
+
+
+@dataclass(slots=True)
+class _Running:
+    ticket: Ticket
+    since_s: float
+
+
+@dataclass(slots=True)
+class _Plan:
+    """A load that is on its way: first ``leaving`` must be gone."""
+
+    model: str
+    memory_gb: float
+    load_s: float
+    leaving: set[str] = field(default_factory=set)
+    unloading: set[str] = field(default_factory=set)
+    begun_s: float | None = None
+
+
+class Desk:
+    """One host. ``usable_gb`` is the memory that models may fill, ``kept`` names that never leave it.
+
+    ``parallel`` is how many requests of one model the host answers at a time; it only counts in what ``load``
+    expects. ``reload_s`` of a resident model that no request named yet follows from ``load_gb_per_s``.
+    """
+
+    def __init__(
+        self,
+        usable_gb: float,
+        *,
+        kept: frozenset[str] = frozenset(),
+        parallel: int = 1,
+        load_gb_per_s: float = 2.0,
+        load_overhead_s: float = 2.0,
+    ) -> None:
+        self.usable_gb = usable_gb
+        self.kept = kept
+        self.parallel = parallel
+        self._load_gb_per_s = load_gb_per_s
+        self._load_overhead_s = load_overhead_s
+        self._resident: dict[str, float] = {}
+        self._waiting: OrderedDict[str, OrderedDict[int, Ticket]] = OrderedDict()
+        self._running: dict[int, _Running] = {}
+        self._plan: _Plan | None = None
+        self._demand: dict[str, tuple[float, float]] = {}
+        self.loads = 0
+
+    # Events
+
+    def seen(self, resident_gb: Mapping[str, float]) -> None:
+        """What the host itself says is in its memory: others load and unload there too."""
+        self._resident = dict(resident_gb)
+
+    def enter(self, ticket: Ticket, now_s: float) -> None:
+        """A request came."""
+        self._waiting.setdefault(ticket.model, OrderedDict())[ticket.number] = ticket
+        self._demand[ticket.model] = (self._rate(ticket.model, now_s) + 1.0 / HORIZON_S, now_s)
+
+    def ended(self, number: int) -> None:
+        """A request was answered, failed, or its caller left."""
+        running = self._running.pop(number, None)
+        if running is None:
+            for model, tickets in self._waiting.items():
+                if tickets.pop(number, None) is not None:
+                    if not tickets:
+                        del self._waiting[model]
+                    break
+
+    def loaded(self, model: str) -> None:
+        """A load that ``next`` asked for is done."""
+        plan = self._plan
+        if plan is not None and plan.model == model:
+            self._resident[model] = plan.memory_gb
+            self._plan = None
+
+    def load_failed(self, model: str) -> tuple[Ticket, ...]:
+        """It is not; these waited for it."""
+        if self._plan is not None and self._plan.model == model:
+            self._plan = None
+        return tuple(self._waiting.pop(model, OrderedDict()).values())
+
+    def unloaded(self, model: str) -> None:
+        """A model has left the memory."""
+        self._resident.pop(model, None)
+        if self._plan is not None:
+            self._plan.leaving.discard(model)
+            self._plan.unloading.discard(model)
+
+    # What follows
+
+    def next(self, now_s: float) -> list[Action]:
+        """What to do now. Everything in it counts as begun."""
+        actions: list[Action] = []
+        if self._plan is None:
+            self._plan = self._planned(now_s)
+        plan = self._plan
+        leaving = plan.leaving if plan is not None else frozenset()
+        for model in [m for m in self._waiting if m in self._resident and m not in leaving]:
+            for ticket in self._waiting.pop(model).values():
+                self._running[ticket.number] = _Running(ticket, now_s)
+                actions.append(Start(ticket))
+        if plan is None:
+            return actions
+        if plan.model not in self._waiting and plan.begun_s is None and not plan.unloading:
+            self._plan = None  # nobody waits for it any more
+            return [*actions, *self.next(now_s)]
+        if plan.leaving:
+            busy = {running.ticket.model for running in self._running.values()}
+            for model in sorted(plan.leaving - plan.unloading - busy):
+                plan.unloading.add(model)
+                actions.append(Unload(model))
+        if not plan.leaving and plan.begun_s is None:
+            plan.begun_s = now_s
+            self.loads += 1
+            actions.append(Load(plan.model, plan.memory_gb, plan.load_s))
+        return actions
+
+    def _planned(self, now_s: float) -> _Plan | None:
+        """The next load: of the model whose first request waits longest."""
+        for model, tickets in self._waiting.items():
+            if model in self._resident:
+                continue
+            first = next(iter(tickets.values()))
+            chosen = self._victims_for(first, now_s)
+            return _Plan(model, first.memory_gb, first.load_s, {victim.name for victim in chosen})
+        return None
+
+    def _victims_for(self, ticket: Ticket, now_s: float) -> Sequence[Victim]:
+        """Where not even all of them are enough all leave: into an empty box Ollama loads any model."""
+        need_gb = missing_gb(ticket.memory_gb, sum(self._resident.values()), self.usable_gb)
+        candidates = self._candidates(now_s)
+        chosen = choose_victims(candidates, need_gb)
+        return candidates if chosen is None else chosen
+
+    def _candidates(self, now_s: float) -> Sequence[Victim]:
+        return [
+            Victim(
+                name=model,
+                size_gb=size_gb,
+                reload_s=(self._load_overhead_s + size_gb / self._load_gb_per_s)
+                * min(1.0, self._rate(model, now_s) * HORIZON_S),
+                busy_s=sum(
+                    _left_s(running, now_s)
+                    for running in self._running.values()
+                    if running.ticket.model == model
+                ),
+            )
+            for model, size_gb in sorted(self._resident.items())
+            if model not in self.kept
+        ]
+
+    # What is told
+
+    def load(self, now_s: float) -> HostLoad:
+        """What goes on, for the policy."""
+        found: dict[str, list[float]] = {}
+        for running in self._running.values():
+            entry = found.setdefault(running.ticket.model, [0, 0.0, 0, 0.0])
+            entry[0] += 1
+            entry[1] += _left_s(running, now_s)
+        for model, tickets in self._waiting.items():
+            entry = found.setdefault(model, [0, 0.0, 0, 0.0])
+            entry[2] += len(tickets)
+            entry[3] += sum(ticket.work_s for ticket in tickets.values())
+        plan = self._plan
+        loading, left_s = "", 0.0
+        if plan is not None:
+            loading = plan.model
+            spent_s = now_s - plan.begun_s if plan.begun_s is not None else 0.0
+            left_s = max(plan.load_s - spent_s, _LEAST_LEFT * plan.load_s)
+        return HostLoad(
+            models={
+                model: ModelLoad(int(running), running_s, int(waiting), waiting_s)
+                for model, (running, running_s, waiting, waiting_s) in found.items()
+            },
+            loading=loading,
+            loading_left_s=left_s,
+            loads_waiting=tuple(m for m in self._waiting if m not in self._resident and m != loading),
+            demand_per_s={model: self._rate(model, now_s) for model in self._demand},
+            kept=self.kept,
+            parallel=self.parallel,
+        )
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have not been started."""
+        return sum(map(len, self._waiting.values()))
+
+    @property
+    def resident_gb(self) -> Mapping[str, float]:
+        return self._resident
+
+    @property
+    def leaving(self) -> frozenset[str]:
+        return frozenset(self._plan.leaving) if self._plan is not None else frozenset()
+
+    def _rate(self, model: str, now_s: float) -> float:
+        """Requests per second, as they came lately: each one counts less by the time since it."""
+        rate, at_s = self._demand.get(model, (0.0, now_s))
+        return rate * math.exp(-max(now_s - at_s, 0.0) / HORIZON_S)
+
+
+def _left_s(running: _Running, now_s: float) -> float:
+    work_s = running.ticket.work_s
+    return max(work_s - (now_s - running.since_s), _LEAST_LEFT * work_s)

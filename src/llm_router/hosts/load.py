@@ -1,0 +1,129 @@
+"""What goes on at a host at one moment: who is being answered, who waits, what loads, what is in demand.
+
+Values only, as the policy reads them and ``Desk`` makes them. Names of models are canonical (``names``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from llm_router.hosts.snapshot import HostSnapshot, ResidentModel
+from llm_router.names import canonical
+
+FREE_SHARE = 0.8
+"""Beside other models, Ollama loads one without evicting where it needs no more of the free memory."""
+
+HORIZON_S = 900.0
+"""How far ahead the demand of a model is looked at, when it is asked what its place in memory is worth."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoad:
+    """One model of a host: requests under way and the seconds of work that are left, and those that wait."""
+
+    running: int = 0
+    running_s: float = 0.0
+    waiting: int = 0
+    waiting_s: float = 0.0
+
+
+NOTHING = ModelLoad()
+
+
+@dataclass(frozen=True, slots=True)
+class HostLoad:
+    """One host. ``loading`` is the model being loaded ("" for none), with the seconds that it still takes.
+
+    ``loads_waiting`` are models that will be loaded before anything that comes now. ``demand_per_s`` holds
+    requests per second of each model, as they came lately. ``kept`` are models that nothing may evict.
+    """
+
+    models: Mapping[str, ModelLoad] = field(default_factory=dict)
+    loading: str = ""
+    loading_left_s: float = 0.0
+    loads_waiting: tuple[str, ...] = ()
+    demand_per_s: Mapping[str, float] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
+    parallel: int = 1
+
+    def of(self, model: str) -> ModelLoad:
+        return self.models.get(model, NOTHING)
+
+    @property
+    def idle(self) -> bool:
+        return not self.models and not self.loading
+
+
+QUIET = HostLoad()
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """A model that may leave the memory: how much room it gives, and what its leaving costs."""
+
+    name: str
+    size_gb: float
+    reload_s: float
+    """Seconds that loading it again takes, times how likely it is asked for within ``HORIZON_S``."""
+    busy_s: float = 0.0
+    """Seconds until what it is doing is done."""
+
+
+def victims_of(
+    host: HostSnapshot, load: HostLoad, load_s_per_gb: float, load_overhead_s: float
+) -> tuple[Victim, ...]:
+    """Every resident model that may leave."""
+    return tuple(
+        Victim(
+            name=name,
+            size_gb=resident_gb(resident),
+            reload_s=(load_overhead_s + resident_gb(resident) * load_s_per_gb) * wanted_again(load, name),
+            busy_s=load.of(name).running_s + load.of(name).waiting_s,
+        )
+        for name, resident in sorted((canonical(key), value) for key, value in host.resident.items())
+        if name not in load.kept
+    )
+
+
+def wanted_again(load: HostLoad, model: str) -> float:
+    """About how likely it is that somebody asks for it within ``HORIZON_S``, 0 to 1."""
+    return min(1.0, load.demand_per_s.get(model, 0.0) * HORIZON_S)
+
+
+def resident_gb(resident: ResidentModel) -> float:
+    return resident.size_bytes / 1e9
+
+
+def missing_gb(memory_gb: float, resident_gb: float, usable_gb: float) -> float:
+    """How much must become free before a model is loaded, so that Ollama has no reason to evict."""
+    return memory_gb / FREE_SHARE + resident_gb - usable_gb if resident_gb > 0 else 0.0
+
+
+def choose_victims(candidates: Sequence[Victim], need_gb: float) -> tuple[Victim, ...] | None:
+    """Who leaves so that ``need_gb`` become free: little is lost, nobody leaves for nothing. None where all
+    of them together are not enough.
+
+    By what is lost per GB, waiting for the busy ones included; then those that are not needed after all stay,
+    dearest first.
+    """
+    if need_gb <= 0:
+        return ()
+    chosen: list[Victim] = []
+    freed_gb = 0.0
+    for victim in sorted(candidates, key=_loss_per_gb):
+        chosen.append(victim)
+        freed_gb += victim.size_gb
+        if freed_gb >= need_gb:
+            break
+    else:
+        return None
+    for victim in sorted(chosen, key=lambda v: -(v.reload_s + v.busy_s)):
+        if freed_gb - victim.size_gb >= need_gb:
+            chosen.remove(victim)
+            freed_gb -= victim.size_gb
+    return tuple(chosen)
+
+
+def _loss_per_gb(victim: Victim) -> tuple[float, str]:
+    return (victim.reload_s + victim.busy_s + 1e-3) / max(victim.size_gb, 1e-3), victim.name
