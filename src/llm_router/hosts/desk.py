@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -76,6 +76,7 @@ class _Plan:
     load_s: float
     leaving: set[str] = field(default_factory=set)
     unloading: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
     begun_s: float | None = None
 
 
@@ -101,6 +102,7 @@ class Desk:
         self._load_gb_per_s = load_gb_per_s
         self._load_overhead_s = load_overhead_s
         self._resident: dict[str, float] = {}
+        self._stale: set[str] = set()
         self._waiting: OrderedDict[str, OrderedDict[int, Ticket]] = OrderedDict()
         self._running: dict[int, _Running] = {}
         self._plan: _Plan | None = None
@@ -109,9 +111,13 @@ class Desk:
 
     # Events
 
-    def seen(self, resident_gb: Mapping[str, float]) -> None:
-        """What the host itself says is in its memory: others load and unload there too."""
+    def seen(self, resident_gb: Mapping[str, float], stale: frozenset[str] = frozenset()) -> None:
+        """What the host itself says is in its memory: others load and unload there too.
+
+        ``stale`` are those that are loaded otherwise than planned, and must be loaded anew to be used.
+        """
         self._resident = dict(resident_gb)
+        self._stale = set(stale)
 
     def enter(self, ticket: Ticket, now_s: float) -> None:
         """A request came."""
@@ -133,6 +139,7 @@ class Desk:
         plan = self._plan
         if plan is not None and plan.model == model:
             self._resident[model] = plan.memory_gb
+            self._stale.discard(model)
             self._plan = None
 
     def load_failed(self, model: str) -> tuple[Ticket, ...]:
@@ -144,28 +151,29 @@ class Desk:
     def unloaded(self, model: str) -> None:
         """A model has left the memory."""
         self._resident.pop(model, None)
+        self._stale.discard(model)
         if self._plan is not None:
             self._plan.leaving.discard(model)
             self._plan.unloading.discard(model)
+            self._plan.left.add(model)
 
     # What follows
 
     def next(self, now_s: float) -> list[Action]:
         """What to do now. Everything in it counts as begun."""
-        actions: list[Action] = []
+        # Before the next load is planned: what was loaded for them must not leave before it has answered.
+        actions = self._starts(now_s)
         if self._plan is None:
             self._plan = self._planned(now_s)
         plan = self._plan
-        leaving = plan.leaving if plan is not None else frozenset()
-        for model in [m for m in self._waiting if m in self._resident and m not in leaving]:
-            for ticket in self._waiting.pop(model).values():
-                self._running[ticket.number] = _Running(ticket, now_s)
-                actions.append(Start(ticket))
         if plan is None:
             return actions
         if plan.model not in self._waiting and plan.begun_s is None and not plan.unloading:
             self._plan = None  # nobody waits for it any more
             return [*actions, *self.next(now_s)]
+        if not plan.leaving and plan.begun_s is None:
+            # Others load too. Who does not leave when told is not told again: the load would never begin.
+            plan.leaving = self._leaving_for(plan.model, plan.memory_gb, now_s, plan.left)
         if plan.leaving:
             busy = {running.ticket.model for running in self._running.values()}
             for model in sorted(plan.leaving - plan.unloading - busy):
@@ -177,22 +185,37 @@ class Desk:
             actions.append(Load(plan.model, plan.memory_gb, plan.load_s))
         return actions
 
+    def _starts(self, now_s: float) -> list[Action]:
+        """All whose model is there, and neither leaves nor is being loaded (Ollama lists it by then)."""
+        plan = self._plan
+        away = set() if plan is None else plan.leaving if plan.begun_s is None else {plan.model}
+        actions: list[Action] = []
+        for model in [m for m in self._waiting if self._ready(m) and m not in away]:
+            for ticket in self._waiting.pop(model).values():
+                self._running[ticket.number] = _Running(ticket, now_s)
+                actions.append(Start(ticket))
+        return actions
+
     def _planned(self, now_s: float) -> _Plan | None:
         """The next load: of the model whose first request waits longest."""
         for model, tickets in self._waiting.items():
-            if model in self._resident:
+            if self._ready(model):
                 continue
             first = next(iter(tickets.values()))
-            chosen = self._victims_for(first, now_s)
-            return _Plan(model, first.memory_gb, first.load_s, {victim.name for victim in chosen})
+            leaving = self._leaving_for(model, first.memory_gb, now_s)
+            return _Plan(model, first.memory_gb, first.load_s, leaving)
         return None
 
-    def _victims_for(self, ticket: Ticket, now_s: float) -> Sequence[Victim]:
-        """Where not even all of them are enough all leave: into an empty box Ollama loads any model."""
-        need_gb = missing_gb(ticket.memory_gb, sum(self._resident.values()), self.usable_gb)
-        candidates = self._candidates(now_s)
-        chosen = choose_victims(candidates, need_gb)
-        return candidates if chosen is None else chosen
+    def _leaving_for(
+        self, model: str, memory_gb: float, now_s: float, told: Set[str] = frozenset()
+    ) -> set[str]:
+        """Its own copy that is loaded otherwise, and the victims, without those that were told. Where not
+        even all of them are enough all leave: into an empty box Ollama loads any model."""
+        others_gb = sum(gb for other, gb in self._resident.items() if other != model)
+        candidates = [v for v in self._candidates(now_s) if v.name != model and v.name not in told]
+        chosen = choose_victims(candidates, missing_gb(memory_gb, others_gb, self.usable_gb))
+        leaving = {victim.name for victim in (candidates if chosen is None else chosen)}
+        return leaving | {model} if model in self._resident and model not in told else leaving
 
     def _candidates(self, now_s: float) -> Sequence[Victim]:
         return [
@@ -211,7 +234,18 @@ class Desk:
             if model not in self.kept
         ]
 
+    def _ready(self, model: str) -> bool:
+        return model in self._resident and model not in self._stale
+
     # What is told
+
+    @property
+    def loads_for_nobody(self) -> str | None:
+        """The model that is being loaded, where nobody waits for it any more."""
+        plan = self._plan
+        if plan is None or plan.begun_s is None or plan.model in self._waiting:
+            return None
+        return plan.model
 
     def load(self, now_s: float) -> HostLoad:
         """What goes on, for the policy."""
@@ -237,7 +271,10 @@ class Desk:
             },
             loading=loading,
             loading_left_s=left_s,
-            loads_waiting=tuple(m for m in self._waiting if m not in self._resident and m != loading),
+            loads_waiting=tuple(
+                m for m in self._waiting if m != loading and (not self._ready(m) or m in self.leaving)
+            ),
+            leaving=self.leaving,
             demand_per_s={model: self._rate(model, now_s) for model in self._demand},
             kept=self.kept,
             parallel=self.parallel,

@@ -36,7 +36,8 @@ class HostLoad:
     """One host. ``loading`` is the model being loaded ("" for none), with the seconds that it still takes.
 
     ``loads_waiting`` are models that will be loaded before anything that comes now. ``demand_per_s`` holds
-    requests per second of each model, as they came lately. ``kept`` are models that nothing may evict.
+    requests per second of each model, as they came lately. ``kept`` are models that nothing may evict,
+    ``leaving`` those that are on their way out of the memory and take nobody in.
     """
 
     models: Mapping[str, ModelLoad] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class HostLoad:
     loads_waiting: tuple[str, ...] = ()
     demand_per_s: Mapping[str, float] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
+    leaving: frozenset[str] = frozenset()
     parallel: int = 1
 
     def of(self, model: str) -> ModelLoad:

@@ -1,0 +1,365 @@
+"""The desk as a state machine: whatever happens in whatever order, these hold."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from llm_router.hosts.desk import Action, Desk, Load, Start, Ticket, Unload
+from llm_router.hosts.load import FREE_SHARE, HORIZON_S
+
+USABLE_GB = 100.0
+SIZES_GB = {"kept": 3.0, "a": 10.0, "b": 20.0, "c": 35.0, "d": 50.0, "e": 60.0, "huge": 95.0}
+"""Each loads in as many seconds as it has GB."""
+
+
+def ticket(number: int, model: str, work_s: float = 10.0) -> Ticket:
+    return Ticket(number, model, SIZES_GB[model], SIZES_GB[model], work_s)
+
+
+def desk(**more: object) -> Desk:
+    return Desk(USABLE_GB, load_gb_per_s=1.0, load_overhead_s=0.0, **more)  # type: ignore[arg-type]
+
+
+class Host:
+    """Carries out at once what a desk says, but for loads, and notes it."""
+
+    def __init__(self, here: Desk) -> None:
+        self.desk = here
+        self.told: list[str] = []
+
+    def enter(self, number: int, model: str, now_s: float = 0.0) -> list[str]:
+        self.desk.enter(ticket(number, model), now_s)
+        return self.act(now_s)
+
+    def loaded(self, model: str, now_s: float = 0.0) -> list[str]:
+        self.desk.loaded(model)
+        return self.act(now_s)
+
+    def ended(self, number: int, now_s: float = 0.0) -> list[str]:
+        self.desk.ended(number)
+        return self.act(now_s)
+
+    def act(self, now_s: float = 0.0) -> list[str]:
+        """What it says now and what follows from that, in words."""
+        told: list[str] = []
+        waiting = self.desk.next(now_s)
+        while waiting:
+            action = waiting.pop(0)
+            match action:
+                case Start(who):
+                    told.append(f"start {who.number}")
+                case Load(model):
+                    told.append(f"load {model}")
+                case Unload(model):
+                    told.append(f"unload {model}")
+                    self.desk.unloaded(model)
+                    waiting += self.desk.next(now_s)
+        return told
+
+
+def test_a_model_that_was_loaded_answers_before_it_leaves_for_the_next() -> None:
+    host = Host(desk())
+    assert host.enter(1, "d") == ["load d"]
+    assert host.enter(2, "e") == []
+    assert host.loaded("d") == ["start 1"]
+    assert host.ended(1) == ["unload d", "load e"]
+    assert host.loaded("e") == ["start 2"]
+
+
+def test_all_that_wait_for_a_model_start_together_and_the_first_to_come_is_loaded_first() -> None:
+    host = Host(desk())
+    host.enter(1, "a")
+    for number, model in ((2, "b"), (3, "a"), (4, "c"), (5, "b")):
+        assert host.enter(number, model) == []
+    assert host.loaded("a") == ["start 1", "start 3", "load b"]
+    assert host.loaded("b") == ["start 2", "start 5", "load c"]
+    assert host.loaded("c") == ["start 4"]
+
+
+def test_a_model_that_is_to_leave_takes_nobody_in_and_comes_back_for_them() -> None:
+    host = Host(desk())
+    host.enter(1, "e")
+    host.loaded("e")
+    assert host.enter(2, "d") == []  # e answers 1
+    assert host.desk.leaving == {"e"}
+    assert host.enter(3, "e") == []
+    assert host.ended(1) == ["unload e", "load d"]
+    assert host.loaded("d") == ["start 2"]
+    assert host.ended(2) == ["unload d", "load e"]
+    assert host.loaded("e") == ["start 3"]
+
+
+def test_what_leaves_is_told_and_counts_as_a_load_that_waits_where_somebody_wants_it() -> None:
+    host = Host(desk())
+    host.enter(1, "e")
+    host.loaded("e")
+    host.enter(2, "d")
+    assert host.desk.load(0.0).leaving == {"e"}
+    assert host.desk.load(0.0).loads_waiting == ()
+    host.enter(3, "e")
+    assert host.desk.load(0.0).loads_waiting == ("e",)
+
+
+def test_memory_that_others_fill_after_the_plan_is_made_is_freed_before_the_load() -> None:
+    host = Host(desk())
+    host.enter(1, "e")
+    host.loaded("e")
+    host.enter(2, "d")
+    host.desk.seen({"e": 60.0, "foreign": 45.0})
+    assert host.ended(1) == ["unload e", "unload foreign", "load d"]
+
+
+def test_a_model_that_does_not_leave_is_told_to_once_for_a_load() -> None:
+    here = desk()
+    here.seen({"b": 20.0, "foreign": 45.0})
+    here.enter(ticket(1, "e"), 0.0)
+    assert here.next(0.0) == [Unload("foreign")]
+    here.unloaded("foreign")
+    here.seen({"b": 20.0, "foreign": 45.0})  # somebody asks it all the time
+    assert here.next(0.0) == [Unload("b")]
+    here.unloaded("b")
+    here.seen({"foreign": 45.0})
+    assert here.next(0.0) == [Load("e", 60.0, 60.0)]
+
+
+def test_who_waits_for_a_load_does_not_start_because_the_host_shows_the_model_already() -> None:
+    here = desk()
+    here.enter(ticket(1, "a"), 0.0)
+    here.next(0.0)
+    here.seen({"a": 10.0})  # Ollama lists a model while it loads
+    assert here.next(1.0) == []
+    assert [t.number for t in here.load_failed("a")] == [1]
+
+
+def test_a_plan_that_nobody_waits_for_any_more_is_dropped_and_the_next_one_made() -> None:
+    host = Host(desk())
+    host.enter(1, "e")
+    host.loaded("e")
+    host.enter(2, "d")
+    host.enter(3, "b")
+    assert host.ended(2) == ["load b"]  # fits beside e, which need not leave
+    assert host.desk.leaving == frozenset()
+
+
+def test_a_load_that_failed_gives_back_all_who_waited_for_it_and_the_next_one_begins() -> None:
+    here = desk()
+    for number, model in ((1, "a"), (2, "b"), (3, "a")):
+        here.enter(ticket(number, model), 0.0)
+    here.next(0.0)
+    assert [t.number for t in here.load_failed("a")] == [1, 3]
+    assert here.next(1.0) == [Load("b", 20.0, 20.0)]
+
+
+def test_a_model_in_memory_with_another_context_leaves_before_it_is_loaded_anew() -> None:
+    here = desk()
+    here.seen({"d": 50.0}, frozenset({"d"}))
+    here.enter(ticket(1, "d"), 0.0)
+    assert here.next(0.0) == [Unload("d")]
+    here.unloaded("d")
+    assert here.next(0.0) == [Load("d", 50.0, 50.0)]
+
+
+def test_what_goes_on_is_told_with_what_is_left_of_it() -> None:
+    host = Host(desk(kept=frozenset({"kept"}), parallel=2))
+    host.enter(1, "a", 0.0)
+    host.loaded("a", 10.0)
+    host.enter(2, "b", 12.0)
+    host.enter(3, "b", 13.0)
+    host.enter(4, "c", 14.0)
+    load = host.desk.load(16.0)
+    assert load.of("a").running == 1 and load.of("a").running_s == pytest.approx(4.0)
+    assert (load.of("b").waiting, load.of("b").waiting_s) == (2, 20.0)
+    assert (load.loading, load.loading_left_s) == ("b", pytest.approx(16.0))
+    assert load.loads_waiting == ("c",)
+    assert (load.kept, load.parallel) == (frozenset({"kept"}), 2)
+    late = host.desk.load(1000.0)  # longer than expected: a tenth is always left
+    assert late.of("a").running_s == pytest.approx(1.0)
+    assert late.loading_left_s == pytest.approx(2.0)
+
+
+def test_demand_is_what_came_lately() -> None:
+    here = desk()
+    for number in range(9):
+        here.enter(ticket(number, "a"), 0.0)
+    assert here.load(0.0).demand_per_s["a"] == pytest.approx(9 / HORIZON_S)
+    assert here.load(HORIZON_S).demand_per_s["a"] == pytest.approx(9 / HORIZON_S / math.e)
+    assert here.load(-5.0).demand_per_s["a"] == pytest.approx(9 / HORIZON_S)  # a clock that went back
+
+
+class Day(RuleBasedStateMachine):
+    """A host that is slow, fails, and is used by others too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.desk = desk(kept=frozenset({"kept"}))
+        self.now_s = 0.0
+        self.resident: dict[str, float] = {}
+        self.stale: set[str] = set()
+        self.entered: dict[int, str] = {}
+        self.waiting: dict[int, str] = {}
+        self.running: dict[int, str] = {}
+        self.settled: set[int] = set()
+        self.loading: str | None = None
+        self.unloading: set[str] = set()
+        self.before: dict[str, set[str]] = {}
+        """Of each model that waits for a load, those that may be loaded before it, each of them once."""
+
+    # What happens
+
+    @rule(model=st.sampled_from(sorted(SIZES_GB)), work_s=st.floats(0.1, 100.0))
+    def enter(self, model: str, work_s: float) -> None:
+        number = len(self.entered)
+        if model not in self.waiting.values():
+            self.before[model] = {*self.waiting.values(), self.desk.load(self.now_s).loading} - {model}
+        self.entered[number] = self.waiting[number] = model
+        self.desk.enter(ticket(number, model, work_s), self.now_s)
+        self.act()
+
+    @precondition(lambda self: self.running or self.waiting)
+    @rule(data=st.data())
+    def ends(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted({*self.running, *self.waiting})))
+        self.running.pop(number, None)
+        if self.waiting.pop(number, None) is not None:
+            self.settled.add(number)
+        self.desk.ended(number)
+        self.act()
+
+    @precondition(lambda self: self.loading)
+    @rule(works=st.booleans())
+    def load_ends(self, works: bool) -> None:
+        assert self.loading is not None
+        model, self.loading = self.loading, None
+        if works:
+            self.resident[model] = SIZES_GB[model]
+            self.desk.loaded(model)
+        else:
+            for back in self.desk.load_failed(model):
+                assert self.waiting.pop(back.number) == model
+                self.settled.add(back.number)
+            assert model not in self.waiting.values()
+        self.act()
+
+    @precondition(lambda self: self.unloading)
+    @rule(data=st.data())
+    def unload_ends(self, data: st.DataObject) -> None:
+        model = data.draw(st.sampled_from(sorted(self.unloading)))
+        self.unloading.discard(model)
+        self.gone(model)
+        self.desk.unloaded(model)
+        self.act()
+
+    @rule(seconds=st.floats(0.0, 2000.0))
+    def time_passes(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.act()
+
+    @rule(
+        model=st.sampled_from(["a", "c", "e", "foreign"]),
+        what=st.sampled_from(["comes", "comes with another context", "goes"]),
+    )
+    def others(self, model: str, what: str) -> None:
+        """Another program loads a model, or one has left that nobody here asks anything."""
+        if what == "goes":
+            if model not in self.running.values():
+                self.gone(model)
+        elif model not in self.resident and model != self.loading:
+            self.resident[model] = SIZES_GB.get(model, 30.0)
+            if what != "comes":
+                self.stale.add(model)
+        self.desk.seen(self.resident, frozenset(self.stale))
+        self.act()
+
+    def gone(self, model: str) -> None:
+        self.resident.pop(model, None)
+        self.stale.discard(model)
+
+    # What the desk says
+
+    def act(self) -> None:
+        for action in self.desk.next(self.now_s):
+            self.carry_out(action)
+
+    def carry_out(self, action: Action) -> None:
+        match action:
+            case Start(who):
+                assert self.waiting.pop(who.number) == who.model  # once, and only who waits
+                self.settled.add(who.number)
+                self.running[who.number] = who.model
+                assert who.model in self.resident, "sent to a model that is not there"
+                assert who.model not in self.stale, "sent to a model with another context"
+                assert who.model not in self.unloading, "sent to a model that leaves"
+            case Unload(model):
+                assert model not in self.desk.kept
+                assert model not in self.running.values(), "unloaded while it answers"
+                assert model not in self.unloading, "told to leave twice"
+                assert self.waiting, "nobody waits for its room"
+                self.unloading.add(model)
+            case Load(model, memory_gb):
+                assert self.loading is None, "two loads at once"
+                assert not self.unloading, "loaded before there is room"
+                assert model not in self.resident
+                assert model in self.waiting.values(), "loaded for nobody"
+                used_gb = sum(self.resident.values())
+                others = set(self.resident) - self.desk.kept
+                assert not others or memory_gb <= FREE_SHARE * (USABLE_GB - used_gb) + 1e-9
+                for waits in set(self.waiting.values()) - {model}:
+                    assert model in self.before[waits], f"{model} was loaded before its turn, {waits} waits"
+                    self.before[waits].discard(model)
+                self.loading = model
+
+    # What holds
+
+    @invariant()
+    def everybody_is_accounted_for(self) -> None:
+        assert set(self.entered) == set(self.waiting) | self.settled
+        assert not set(self.waiting) & self.settled
+        assert self.desk.waiting == len(self.waiting)
+
+    @invariant()
+    def whoever_waits_waits_for_something(self) -> None:
+        if self.waiting:
+            assert self.loading or self.unloading or self.running, "nothing goes on, and somebody waits"
+
+    @invariant()
+    def what_is_told_is_so(self) -> None:
+        load = self.desk.load(self.now_s)
+        assert sum(work.running for work in load.models.values()) == len(self.running)
+        assert sum(work.waiting for work in load.models.values()) == len(self.waiting)
+        assert self.loading is None or load.loading == self.loading
+        assert all(model in self.waiting.values() for model in load.loads_waiting)
+        assert all(0 <= rate < math.inf for rate in load.demand_per_s.values())
+
+    def teardown(self) -> None:
+        """With nothing new, everything comes to an end, and no model is loaded twice for those who wait."""
+        loads: list[str] = []
+        wanted = set(self.waiting.values())
+        for _ in range(1000):
+            if self.loading:
+                loads.append(self.loading)
+                self.load_ends(works=True)
+            elif self.unloading:
+                model = min(self.unloading)
+                self.unloading.discard(model)
+                self.gone(model)
+                self.desk.unloaded(model)
+                self.act()
+            elif self.running:
+                number = min(self.running)
+                del self.running[number]
+                self.desk.ended(number)
+                self.act()
+            else:
+                break
+        assert not self.waiting and not self.running and self.loading is None
+        assert len(loads) == len(set(loads)), "a model was loaded twice for the same requests"
+        assert set(loads) <= wanted | set(loads[:1])
+
+
+Day.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestADay = Day.TestCase
