@@ -16,12 +16,18 @@ from llm_router.simulate.traces import Task, as_request
 
 
 class Ours:
-    """Decides by what is resident, what waits and what is in demand; owns what is loaded and unloaded."""
+    """Decides by what is resident, what waits and what is in demand; owns what is loaded and unloaded.
+
+    ``kept`` are models that nothing evicts, beside those that the fleet reserves.
+    """
+
+    def __init__(self, kept: frozenset[str] = frozenset()) -> None:
+        self._kept = kept
 
     def start(self, stage: Stage) -> None:
         self.stage = stage
         fleet, box = stage.case.fleet, stage.box
-        kept = {canonical(tag) for tag in fleet.reserved}
+        kept = {canonical(tag) for tag in (*fleet.reserved, *self._kept)}
         self._tags = {canonical(tag): tag for tag in fleet.models}
         self._desk = Desk(
             box.settings.memory_gb,
