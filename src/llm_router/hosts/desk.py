@@ -264,6 +264,7 @@ class Desk:
             loading = plan.model
             spent_s = now_s - plan.begun_s if plan.begun_s is not None else 0.0
             left_s = max(plan.load_s - spent_s, _LEAST_LEFT * plan.load_s)
+            left_s += max((found[model][1] for model in plan.leaving if model in found), default=0.0)
         return HostLoad(
             models={
                 model: ModelLoad(int(running), running_s, int(waiting), waiting_s)

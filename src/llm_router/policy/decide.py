@@ -337,10 +337,12 @@ def _candidate(place: _Place, demand: Demand, moment: Moment) -> Candidate:
     before = moment.before
     stays = before is not None and before.host == host.name and before.model == standing.tag
     prefill_s = demand.paced_tokens(standing.model.tokenizer) / standing.speed.prefill_tokens_per_s
-    if stays and standing.warm:
+    load_s = unread.load_s if wait.load_s is None else wait.load_s
+    resident = standing.warm and not load_s
+    if stays and resident:
         prefill_s *= 1 - waits.KEPT_SHARE
     expected = Estimate(
-        unread.load_s,
+        load_s,
         prefill_s,
         unread.decode_s * wait.slowed,
         unread.memory_gb,
@@ -350,7 +352,7 @@ def _candidate(place: _Place, demand: Demand, moment: Moment) -> Candidate:
     impatience = (1 - settings.balance) / settings.balance
     total_s = expected.total_s
     slowness = settings.time_weight * total_s / (total_s + settings.time_scale_s)
-    held_up_s = wait.others * (prefill_s + unread.decode_s) + wait.behind_load * unread.load_s
+    held_up_s = wait.others * (prefill_s + unread.decode_s) + wait.behind_load * load_s
     crowd = settings.crowd_weight / 60.0 * (held_up_s + wait.regret_s)
     score = quality - impatience * (slowness + crowd) - place.memory_cost
     if stays:
@@ -363,7 +365,7 @@ def _candidate(place: _Place, demand: Demand, moment: Moment) -> Candidate:
         standing.served_as,
         quality,
         place.choice.source,
-        standing.warm,
+        resident,
         expected,
         score,
         standing.num_ctx if host.kind == "ollama" else None,

@@ -7,6 +7,7 @@ at the same time. And every second that it holds up the host is a second for eve
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -55,7 +56,8 @@ class Wait:
     ``slowed`` is by how much its own work takes longer; ``others`` are requests under way or waiting there,
     all of which its reading and writing slows, ``behind_load`` those that wait for other models to be loaded;
     ``regret_s`` is what the models that must leave would take to load again, as far as they are likely to be
-    wanted; ``leaving`` are their names. ``fits`` is False where not even that gives enough room.
+    wanted; ``leaving`` are their names. ``fits`` is False where not even that gives enough room. ``load_s`` is
+    what its own loading still takes, None where that follows from what is in memory alone.
     """
 
     queue_s: float = 0.0
@@ -65,6 +67,7 @@ class Wait:
     regret_s: float = 0.0
     leaving: tuple[str, ...] = ()
     fits: bool = True
+    load_s: float | None = None
 
 
 NO_WAIT = Wait()
@@ -80,22 +83,26 @@ def wait_of(standing: Standing, host: HostSnapshot, load: HostLoad) -> Wait:
     writing = sum(work.running > 0 for other, work in load.models.items() if other != name)
     busy_s = (own.running_s + own.waiting_s) / load.parallel
     queue_s = busy_s if own.running + own.waiting >= load.parallel else 0.0
-    if standing.warm:
+    if load.loading == name:
+        return Wait(queue_s, 1.0 + writing, others, load_s=load.loading_left_s)
+    if standing.warm and name not in load.leaving:
         return Wait(queue_s, 1.0 + writing, others)
     queue_s += load.loading_left_s
-    if load.loading == name:
-        return Wait(queue_s, 1.0 + writing, others)
-    if name not in load.loads_waiting:
-        queue_s += sum(_load_s(model, host, standing) for model in load.loads_waiting)
+    queue_s += sum(
+        _load_s(model, host, standing)
+        for model in itertools.takewhile(lambda model: model != name, load.loads_waiting)
+    )
     room, fits = _room(standing, host, load, name)
+    joins = name in load.loads_waiting  # it will be loaded for others anyway
     return Wait(
         queue_s + max((victim.busy_s for victim in room), default=0.0),
         1.0 + writing,
         others,
-        sum(load.of(model).waiting for model in load.loads_waiting if model != name),
-        sum(victim.reload_s for victim in room),
+        0 if joins else sum(load.of(model).waiting for model in load.loads_waiting),
+        0.0 if joins else sum(victim.reload_s for victim in room),
         tuple(victim.name for victim in room),
         fits,
+        standing.speed.load_s,
     )
 
 
@@ -116,7 +123,7 @@ def _room(
     if chosen is not None:
         return chosen, True
     kept_gb = resident_gb - sum(victim.size_gb for victim in others)
-    return others, standing.model.memory_gb + kept_gb <= standing.usable_memory_gb
+    return others, loads.missing_gb(standing.model.memory_gb, kept_gb, standing.usable_memory_gb) <= 0
 
 
 def _load_s(model: str, host: HostSnapshot, standing: Standing) -> float:
