@@ -146,6 +146,22 @@ def test_a_plan_that_nobody_waits_for_any_more_is_dropped_and_the_next_one_made(
     assert host.desk.leaving == frozenset()
 
 
+def test_nobody_else_leaves_for_a_load_that_nobody_waits_for_any_more() -> None:
+    here = desk()
+    here.seen({"a": 10.0, "c": 35.0})
+    here.enter(ticket(1, "a"), 0.0)
+    here.next(0.0)
+    here.enter(ticket(2, "huge"), 0.0)
+    assert here.next(0.0) == [Unload("c")]  # a works, and is to follow
+    here.ended(2)
+    assert here.next(0.0) == []
+    here.enter(ticket(3, "a"), 0.0)
+    assert here.next(0.0) == [Start(ticket(3, "a"))]
+    here.ended(1)
+    here.ended(3)
+    assert here.next(0.0) == []
+
+
 def test_a_load_that_failed_gives_back_all_who_waited_for_it_and_the_next_one_begins() -> None:
     here = desk()
     for number, model in ((1, "a"), (2, "b"), (3, "a")):
@@ -247,6 +263,7 @@ class Day(RuleBasedStateMachine):
         model, self.loading = self.loading, None
         if works:
             self.resident[model] = SIZES_GB[model]
+            self.stale.discard(model)
             self.desk.loaded(model)
         else:
             for back in self.desk.load_failed(model):

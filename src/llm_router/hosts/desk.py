@@ -168,9 +168,12 @@ class Desk:
         plan = self._plan
         if plan is None:
             return actions
-        if plan.model not in self._waiting and plan.begun_s is None and not plan.unloading:
-            self._plan = None  # nobody waits for it any more
-            return [*actions, *self.next(now_s)]
+        if plan.model not in self._waiting and plan.begun_s is None:  # nobody waits for it any more
+            plan.leaving &= plan.unloading
+            if not plan.leaving:
+                self._plan = None
+                return [*actions, *self.next(now_s)]
+            return [*actions, *self._starts(now_s)]
         if not plan.leaving and plan.begun_s is None:
             # Others load too. Who does not leave when told is not told again: the load would never begin.
             plan.leaving = self._leaving_for(plan.model, plan.memory_gb, now_s, plan.left)

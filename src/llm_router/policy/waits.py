@@ -56,8 +56,8 @@ class Wait:
     ``slowed`` is by how much its own work takes longer; ``others`` are requests under way or waiting there,
     all of which its reading and writing slows, ``behind_load`` those that wait for other models to be loaded;
     ``regret_s`` is what the models that must leave would take to load again, as far as they are likely to be
-    wanted; ``leaving`` are their names. ``fits`` is False where not even that gives enough room. ``load_s`` is
-    what its own loading still takes, None where that follows from what is in memory alone.
+    wanted; ``leaving`` are their names. ``fits`` is False where not even that gives enough room. ``load_s``
+    is what its own loading still takes, None where that follows from what is in memory alone.
     """
 
     queue_s: float = 0.0
