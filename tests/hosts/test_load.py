@@ -100,8 +100,8 @@ def test_victims_are_all_but_those_that_are_kept_with_what_their_leaving_costs()
         kept=frozenset({"nomic-embed-text:latest"}),
     )
     assert victims_of(host(resident=resident), load, load_s_per_gb=0.5, load_overhead_s=2.0) == (
-        Victim("mistral:7b", 6.0, reload_s=pytest.approx(2.5), busy_s=0.0),
-        Victim("phi4:latest", 10.0, reload_s=pytest.approx(7.0), busy_s=20.0),
+        Victim("mistral:7b", 6.0, reload_s=2.5, busy_s=0.0),
+        Victim("phi4:latest", 10.0, reload_s=7.0, busy_s=20.0),
     )
 
 

@@ -1,0 +1,330 @@
+"""Who goes first: quality against waiting, the fleet's choice, the floor, the conversation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.simulate.conftest import fleet, model
+from tests.support.worlds import classified, embedded, host, host_down
+
+from llm_router.decision import Candidate, Decision, Estimate
+from llm_router.fleet import Fleet, load_fleet
+from llm_router.fleet.schema import Category, Choice
+from llm_router.hosts.load import HORIZON_S, HostLoad, ModelLoad
+from llm_router.hosts.snapshot import HostSnapshot, InstalledModel, ResidentModel
+from llm_router.policy import PolicySettings, World, decide
+from llm_router.policy.decide import ranked
+from llm_router.policy.settings import FAST_BALANCE, preferring
+from llm_router.policy.waits import STILL, Moment, Place
+from llm_router.request import RouteRequest
+
+
+def candidate(
+    name: str,
+    score: float,
+    *,
+    quality: float = 0.5,
+    resident: bool = False,
+    memory_gb: float = 10.0,
+    host: str = "spark-1",
+    stays: bool = False,
+) -> Candidate:
+    estimate = Estimate(0.0, 1.0, 1.0, memory_gb, 100)
+    return Candidate(name, host, name, quality, "", resident, estimate, score, 4096, stays=stays)
+
+
+def order(
+    *candidates: Candidate, selected: str = "own", locked: bool = False, **settings: object
+) -> list[str]:
+    told = PolicySettings(**settings)  # type: ignore[arg-type]
+    return [c.model for c in ranked(candidates, selected, told, locked=locked)]
+
+
+OWN = candidate("own", 0.5)
+COLD = candidate("cold", 0.9)
+WARM = candidate("warm", 0.6, resident=True)
+WEAK = candidate("weak", 0.4, resident=True)
+
+
+def test_owner_puts_the_fleets_choice_before_all_that_would_have_to_be_loaded() -> None:
+    assert order(COLD, OWN) == ["own", "cold"]
+
+
+def test_owner_lets_what_is_in_memory_and_scores_higher_go_first() -> None:
+    assert order(OWN, COLD, WARM, WEAK) == ["warm", "own", "cold", "weak"]
+
+
+def test_map_puts_the_fleets_choice_first_whatever_is_in_memory() -> None:
+    assert order(COLD, WARM, OWN, WEAK, prefer="map") == ["own", "cold", "warm", "weak"]
+
+
+def test_score_knows_no_choice_of_the_fleet() -> None:
+    assert order(OWN, WARM, COLD, WEAK, prefer="score") == ["cold", "warm", "own", "weak"]
+
+
+@pytest.mark.parametrize("prefer", ["owner", "map"])
+def test_where_the_fleets_choice_may_not_answer_the_score_orders_the_rest(prefer: str) -> None:
+    assert order(WEAK, COLD, WARM, prefer=prefer) == ["cold", "warm", "weak"]
+
+
+def test_owner_takes_the_best_place_of_the_fleets_choice_where_it_has_several() -> None:
+    far = candidate("own", 0.7, host="spark-2")
+    assert order(OWN, WARM, far) == ["own", "own", "warm"]
+    assert [c.host for c in ranked([OWN, WARM, far], "own", PolicySettings())] == [
+        "spark-2",
+        "spark-1",
+        "spark-1",
+    ]
+
+
+@pytest.mark.parametrize("prefer", ["owner", "map", "score"])
+def test_a_lock_keeps_who_answered_the_turn_before_whatever_the_score(prefer: str) -> None:
+    before = candidate("before", -3.0, stays=True)
+    assert order(OWN, WARM, before, locked=True, prefer=prefer)[0] == "before"
+    assert order(OWN, WARM, before, prefer=prefer)[-1] == "before"
+    assert order(OWN, WARM, locked=True, prefer=prefer)[0] != "before"
+
+
+def test_ties_go_to_quality_then_to_less_memory_then_to_the_name_and_the_host() -> None:
+    best = candidate("z", 0.5, quality=0.9, memory_gb=50)
+    small = candidate("y", 0.5, memory_gb=5)
+    first = candidate("b", 0.5, host="spark-1")
+    second = candidate("b", 0.5, host="spark-2")
+    last = candidate("c", 0.5)
+    found = ranked([last, second, first, small, best], "none", PolicySettings())
+    assert [(c.model, c.host) for c in found] == [
+        ("z", "spark-1"),
+        ("y", "spark-1"),
+        ("b", "spark-1"),
+        ("b", "spark-2"),
+        ("c", "spark-1"),
+    ]
+
+
+@given(
+    st.lists(
+        st.builds(
+            candidate,
+            st.sampled_from(["own", "a", "b", "c"]),
+            st.floats(-2, 2),
+            quality=st.floats(0, 1),
+            resident=st.booleans(),
+            host=st.sampled_from(["spark-1", "spark-2"]),
+            stays=st.booleans(),
+        ),
+        max_size=6,
+        unique_by=lambda c: (c.model, c.host),
+    ),
+    st.sampled_from(["owner", "map", "score"]),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_the_order_depends_on_the_values_alone(
+    candidates: list[Candidate], prefer: str, locked: bool, chance: object
+) -> None:
+    settings = PolicySettings(prefer=prefer)  # type: ignore[arg-type]
+    found = ranked(candidates, "own", settings, locked=locked)
+    shuffled = list(candidates)
+    chance.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert ranked(shuffled, "own", settings, locked=locked) == found
+    assert sorted(map(id, found)) == sorted(map(id, candidates))
+
+
+# The score itself, with numbers worked out by hand: 10 tokens a second, 400 tokens an answer, 1 GB a second.
+
+SIZES_GB = {"own": 40.0, "small": 10.0, "other": 30.0}
+
+
+def small_fleet(least_quality: float = 0.0) -> Fleet:
+    choices = (
+        Choice(model="own", quality=0.9),
+        Choice(model="small", quality=0.8),
+        Choice(model="other", quality=0.5),
+    )
+    made = fleet({name: model(size_gb) for name, size_gb in SIZES_GB.items()}, any=choices)
+    category = Category(description="any", models=choices, output_tokens=400, least_quality=least_quality)
+    return replace(made, categories={"any": category})
+
+
+def box(*resident: str, name: str = "spark-1") -> HostSnapshot:
+    return host(
+        *(InstalledModel(one, round(size_gb * 1e9)) for one, size_gb in SIZES_GB.items()),
+        name=name,
+        resident=[ResidentModel(one, round(SIZES_GB[one] * 1e9), context_length=4096) for one in resident],
+        memory_gb=100.0,
+    )
+
+
+def decided(
+    *hosts: HostSnapshot,
+    moment: Moment = STILL,
+    fleet: Fleet | None = None,
+    **settings: object,
+) -> Decision:
+    told = PolicySettings(**settings)  # type: ignore[arg-type]
+    world = World(fleet or small_fleet(), hosts, told)
+    return decide(RouteRequest.from_text("word " * 78), classified("any"), world, moment)
+
+
+def of(decision: Decision, name: str, where: str = "spark-1") -> Candidate:
+    return next(c for c in decision.chain if (c.model, c.host) == (name, where))
+
+
+def slowness(total_s: float) -> float:
+    return total_s / (total_s + 60)
+
+
+def test_the_score_is_quality_less_time_and_memory() -> None:
+    decision = decided(box("small"))
+    read_s, write_s = 0.96, 40.0  # 96 tokens, 400 tokens
+    small = 0.8 - slowness(read_s + write_s) - 0.05 * 10 / 100
+    own = 0.9 - slowness(40 + read_s + write_s) - 0.05 * 40 / 100
+    assert of(decision, "small").score == pytest.approx(small)
+    assert of(decision, "own").score == pytest.approx(own)
+    assert decision.answer_model == "small"
+    assert decision.selected_model == "own"
+    assert (
+        "small answers instead: own would take about 81 s (load 40 s), small is 0.10 lower in quality and "
+        "takes about 41 s (resident)"
+    ) in decision.reasons
+
+
+def test_queue_crowd_and_regret_enter_the_score() -> None:
+    load = HostLoad(
+        models={"small:latest": ModelLoad(1, 12.0, 1, 41.0), "other:latest": ModelLoad(1, 5.0)},
+        demand_per_s={"other:latest": 0.5 / HORIZON_S, "small:latest": 9 / HORIZON_S},
+    )
+    decision = decided(box("small", "other"), moment=Moment({"spark-1": load}))
+    small = of(decision, "small")
+    assert small.estimate.queue_s == pytest.approx(53.0)
+    assert small.estimate.decode_s == pytest.approx(80.0)  # other writes at the same time
+    held_up_s = 3 * (0.96 + 40)
+    assert small.score == pytest.approx(
+        0.8 - slowness(53 + 0.96 + 80) - 0.3 * held_up_s / 60 - 0.05 * 10 / 100
+    )
+    # 40 / 0.8 + 40 - 100 < 0: own fits beside both, nobody leaves.
+    own = of(decision, "own")
+    assert (own.leaving, own.regret_s, own.held_up) == ((), 0.0, 3)
+    assert own.score == pytest.approx(
+        0.9 - slowness(40 + 0.96 + 3 * 40) - 0.3 * held_up_s / 60 - 0.05 * 40 / 100
+    )
+
+
+def test_who_must_leave_is_charged_and_told() -> None:
+    load = HostLoad(demand_per_s={"other:latest": 0.5 / HORIZON_S})
+    tight = host(*box().installed.values(), resident=box("other").resident.values(), memory_gb=75.0)
+    decision = decided(tight, moment=Moment({"spark-1": load}))
+    own = of(decision, "own")  # 40 / 0.8 + 30 - 75 = 5 GB are missing
+    assert own.leaving == ("other:latest",)
+    assert own.regret_s == pytest.approx(15.0)
+    assert own.score == pytest.approx(0.9 - slowness(80.96) - 0.3 * 15 / 60 - 0.05 * 40 / 75)
+    assert decision.answer_model == "own"
+    assert "not resident on spark-1, load about 40 s, other:latest must leave for it" in decision.reasons
+    assert decision.as_json()["leaving"] == ["other:latest"]
+
+
+def test_a_load_under_way_is_joined_and_counted_once() -> None:
+    load = HostLoad(
+        models={"own:latest": ModelLoad(0, 0.0, 1, 40.0)}, loading="own:latest", loading_left_s=25.0
+    )
+    own = of(decided(box(), moment=Moment({"spark-1": load})), "own")
+    assert (own.estimate.queue_s, own.estimate.load_s) == (40.0, 25.0)
+    assert not own.resident
+
+
+def test_what_is_about_to_leave_counts_as_not_resident() -> None:
+    load = HostLoad(loading="other:latest", loading_left_s=30.0, leaving=frozenset({"small:latest"}))
+    small = of(decided(box("small"), moment=Moment({"spark-1": load})), "small")
+    assert not small.resident
+    assert (small.estimate.queue_s, small.estimate.load_s) == (30.0, 10.0)
+
+
+@pytest.mark.parametrize(("balance", "impatience"), [(0.5, 1.0), (0.2, 4.0), (0.8, 0.25), (1.0, 0.0)])
+def test_balance_weighs_time_against_quality_and_leaves_memory_alone(
+    balance: float, impatience: float
+) -> None:
+    small = of(decided(box("small"), balance=balance), "small")
+    assert small.score == pytest.approx(0.8 - impatience * slowness(40.96) - 0.005)
+
+
+def test_balance_goes_from_the_fastest_to_the_best() -> None:
+    assert decided(box("other"), balance=0.02).answer_model == "other"  # in memory, and good for little
+    assert decided(box("other"), balance=1.0).answer_model == "own"
+
+
+def test_fast_and_best_are_the_two_ends() -> None:
+    fast = preferring(PolicySettings(), "fast")
+    assert (fast.prefer, fast.balance) == ("score", FAST_BALANCE)
+    assert preferring(PolicySettings(balance=0.05), "fast").balance == 0.05
+    best = preferring(PolicySettings(), "best")
+    assert (best.prefer, best.balance, best.memory_weight) == ("score", 1.0, 0.0)
+
+
+def test_below_the_least_quality_of_the_category_nobody_answers_however_long_it_takes() -> None:
+    decision = decided(box("small", "other"), fleet=small_fleet(least_quality=0.85))
+    assert [c.model for c in decision.chain] == ["own"]
+    assert [(r.model, r.code) for r in decision.rejected] == [("small", "quality"), ("other", "quality")]
+    assert decision.rejected[0].why == "its quality 0.80 is below the least of the category, 0.85"
+    just = decided(box("small"), fleet=small_fleet(least_quality=0.8))
+    assert just.answer_model == "small"
+
+
+def test_who_is_asked_for_by_name_has_no_floor() -> None:
+    world = World(small_fleet(least_quality=0.85), (box(),), PolicySettings())
+    asked = decide(RouteRequest.from_text("word", model="other"), classified("any"), world)
+    assert asked.answer_model == "other"
+
+
+def test_a_floor_above_all_leaves_nobody_and_says_so() -> None:
+    decision = decided(box("small"), fleet=small_fleet(least_quality=0.95))
+    assert decision.chain == ()
+    assert {r.code for r in decision.rejected} == {"quality"}
+
+
+def test_who_answered_the_turn_before_has_a_lead_and_reads_less() -> None:
+    before = Moment(before=Place("small", "spark-1"))
+    small = of(decided(box("small"), moment=before), "small")
+    assert small.stays
+    assert small.estimate.prefill_s == pytest.approx(0.2 * 0.96)
+    assert small.score == pytest.approx(0.8 - slowness(0.2 * 0.96 + 40) - 0.005 + 0.03)
+    elsewhere = of(decided(box("small"), box("small", name="spark-2"), moment=before), "small", "spark-2")
+    assert not elsewhere.stays
+    # Its memory of the conversation went with it when it left.
+    gone = of(decided(box(), moment=before), "small")
+    assert gone.stays and gone.estimate.prefill_s == pytest.approx(0.96)
+
+
+def test_a_locked_conversation_goes_on_where_it_was_even_if_that_must_be_loaded() -> None:
+    before = Place("other", "spark-1")
+    free = decided(box("small"), moment=Moment(before=before))
+    assert free.answer_model == "small"
+    locked = decided(box("small"), moment=Moment(before=before, locked=True))
+    assert locked.answer_model == "other"
+    assert [c.model for c in locked.chain[1:]] == ["small", "own"]
+
+
+def test_of_two_hosts_the_one_that_has_less_to_do_answers() -> None:
+    busy = HostLoad(models={"small:latest": ModelLoad(1, 20.0)})
+    decision = decided(box("small"), box("small", name="spark-2"), moment=Moment({"spark-1": busy}))
+    assert (decision.chain[0].model, decision.chain[0].host) == ("small", "spark-2")
+
+
+def test_a_model_that_does_not_fit_beside_what_is_kept_comes_after_all_others() -> None:
+    kept = HostLoad(kept=frozenset({"other:latest"}))
+    tight = host(*box().installed.values(), resident=box("other").resident.values(), memory_gb=75.0)
+    decision = decided(tight, moment=Moment({"spark-1": kept}), prefer="score")
+    # 40 GB are more than 80 % of the 45 beside it.
+    assert [c.model for c in decision.chain][-1] == "own"
+    assert of(decision, "own").score == pytest.approx(0.9 - slowness(80.96) - 0.05 * 40 / 75 - 1.0)
+
+
+def test_the_stand_in_waits_for_nothing() -> None:
+    shipped = load_fleet()
+    world = World(replace(small_fleet(), stand_in=shipped.stand_in), (host_down(), embedded()))
+    busy = Moment({"embedded": HostLoad(models={"x": ModelLoad(3, 60.0)})})
+    decision = decide(RouteRequest.from_text("hello"), classified("any"), world, busy)
+    assert decision.answer is not None and decision.answer.stand_in
+    assert (decision.answer.estimate.queue_s, decision.answer.held_up) == (0.0, 0)
