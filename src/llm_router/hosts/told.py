@@ -1,0 +1,163 @@
+"""What is true of every host now, as ``/router/hosts`` tells it and ``llm-router ps`` shows it.
+
+Names of models are those of the host; of a model that only the router has seen, the canonical one without
+``:latest``. Where nobody queues for a host here, what waits and runs there is not known and is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import urlsplit
+
+import msgspec
+
+from llm_router.hosts.load import HostLoad
+from llm_router.hosts.snapshot import HostKind, HostSnapshot, ResidentModel
+from llm_router.names import canonical
+
+
+class ResidentTold(msgspec.Struct, frozen=True, kw_only=True):
+    """A model in memory. ``size_gb`` is None for one that was loaded since the host was last looked at."""
+
+    name: str
+    size_gb: float | None
+    context_length: int | None
+    expires_at: str | None
+    kept: bool
+    running: int | None
+    waiting: int | None
+
+
+class LoadingTold(msgspec.Struct, frozen=True, kw_only=True):
+    """A load that is under way; ``left_s`` is an estimate, ``waiting`` are requests for that model."""
+
+    model: str
+    left_s: float
+    waiting: int
+
+
+class LoadWaiting(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that is loaded later, in this order, with the requests that wait for it."""
+
+    model: str
+    waiting: int
+
+
+class HostTold(msgspec.Struct, frozen=True, kw_only=True):
+    """One host. ``age_s`` is how old the knowledge of its memory is; None where it did not answer.
+
+    ``queues_known`` says whether this process queues for the host; without it nothing is known of who runs
+    and waits. ``demand_per_hour`` are requests for each model as they came lately.
+    """
+
+    name: str
+    kind: HostKind
+    url: str
+    reachable: bool
+    problem: str | None
+    version: str | None
+    usable_memory_gb: float | None
+    age_s: float | None
+    resident: tuple[ResidentTold, ...]
+    queues_known: bool
+    loading: LoadingTold | None
+    loads_waiting: tuple[LoadWaiting, ...]
+    demand_per_hour: dict[str, float]
+    kept: tuple[str, ...]
+
+    @property
+    def resident_gb(self) -> float:
+        return sum(model.size_gb or 0.0 for model in self.resident)
+
+
+class HostsTold(msgspec.Struct, frozen=True, kw_only=True):
+    hosts: tuple[HostTold, ...]
+
+
+def hosts_told(
+    hosts: Sequence[HostSnapshot], loads: Mapping[str, HostLoad], now_s: float, *, usable_gb: float
+) -> HostsTold:
+    """``now_s`` is wall clock; ``usable_gb`` holds where a host's own memory is not told."""
+    return HostsTold(hosts=tuple(_host(host, loads.get(host.name), now_s, usable_gb) for host in hosts))
+
+
+def masked(url: str) -> str:
+    """An address without its user and password."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def _host(host: HostSnapshot, load: HostLoad | None, now_s: float, usable_gb: float) -> HostTold:
+    known = load if load is not None else HostLoad()
+    memory_gb = host.usable_memory_gb
+    if memory_gb is None and host.kind == "ollama":
+        memory_gb = usable_gb
+    names = {canonical(name): name for name in (*host.installed, *host.resident)}
+    return HostTold(
+        name=host.name,
+        kind=host.kind,
+        url=masked(host.url),
+        reachable=host.reachable,
+        problem=host.problem or None,
+        version=host.version or None,
+        usable_memory_gb=None if memory_gb is None else round(memory_gb, 1),
+        age_s=round(max(now_s - host.taken_at_s, 0.0), 1) if host.taken_at_s else None,
+        resident=tuple(_resident(host, load, names)),
+        queues_known=load is not None,
+        loading=_loading(known, names),
+        loads_waiting=tuple(_later(known, names)),
+        demand_per_hour={
+            _short(model, names): round(rate * 3600, 1)
+            for model, rate in sorted(known.demand_per_s.items(), key=lambda item: (-item[1], item[0]))
+            if rate * 3600 >= _LEAST_PER_HOUR
+        },
+        kept=tuple(sorted(_short(model, names) for model in known.kept)),
+    )
+
+
+_LEAST_PER_HOUR = 0.05
+"""Less demand than that has faded."""
+
+
+def _resident(host: HostSnapshot, load: HostLoad | None, names: Mapping[str, str]) -> Iterator[ResidentTold]:
+    """The largest first, and then those that answer although the host has not told of them yet."""
+    for name, model in sorted(host.resident.items(), key=lambda item: (-item[1].size_bytes, item[0])):
+        yield _entry(name, model, load)
+    there = set(map(canonical, host.resident))
+    for name, of_model in (load.models if load is not None else {}).items():
+        if of_model.running and name not in there:
+            yield _entry(_short(name, names), None, load)
+
+
+def _entry(name: str, model: ResidentModel | None, load: HostLoad | None) -> ResidentTold:
+    of_model = load.of(canonical(name)) if load is not None else None
+    return ResidentTold(
+        name=name,
+        size_gb=None if model is None else round(model.size_bytes / 1e9, 2),
+        context_length=model.context_length if model is not None else None,
+        expires_at=(model.expires_at or None) if model is not None else None,
+        kept=load is not None and canonical(name) in load.kept,
+        running=None if of_model is None else of_model.running,
+        waiting=None if of_model is None else of_model.waiting,
+    )
+
+
+def _loading(load: HostLoad, names: Mapping[str, str]) -> LoadingTold | None:
+    if not load.loading:
+        return None
+    return LoadingTold(
+        model=_short(load.loading, names),
+        left_s=round(load.loading_left_s, 1),
+        waiting=load.of(load.loading).waiting,
+    )
+
+
+def _later(load: HostLoad, names: Mapping[str, str]) -> Iterator[LoadWaiting]:
+    for model in load.loads_waiting:
+        yield LoadWaiting(model=_short(model, names), waiting=load.of(model).waiting)
+
+
+def _short(model: str, names: Mapping[str, str]) -> str:
+    return names.get(model, model.removesuffix(":latest"))
