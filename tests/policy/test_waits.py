@@ -15,7 +15,7 @@ from llm_router.fleet.schema import Choice
 from llm_router.hosts.load import HORIZON_S, QUIET, HostLoad, ModelLoad
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel, ResidentModel
 from llm_router.policy import World
-from llm_router.policy.waits import NO_WAIT, STILL, Moment, Wait, wait_of
+from llm_router.policy.waits import NO_WAIT, STILL, Moment, Scene, Wait, wait_of
 
 SIZES_GB = {"a": 10.0, "b": 20.0, "c": 30.0, "d": 40.0, "e": 60.0, "huge": 95.0}
 FLEET = fleet(
@@ -38,7 +38,7 @@ def box(*resident: str, context: int = 4096) -> HostSnapshot:
 
 
 def waits(name: str, where: HostSnapshot, load: HostLoad = QUIET) -> Wait:
-    return wait_of(World(FLEET, (where,)).standing(name, where), where, load)
+    return wait_of(World(FLEET, (where,)).standing(name, where), Scene(where, load, FLEET.machine))
 
 
 def working(**models: tuple[int, float, int, float]) -> dict[str, ModelLoad]:

@@ -26,7 +26,7 @@ from llm_router.policy import estimates, gates, reasons, waits
 from llm_router.policy.gates import Case, Standing
 from llm_router.policy.needs import Demand
 from llm_router.policy.settings import PolicySettings
-from llm_router.policy.waits import STILL, Moment
+from llm_router.policy.waits import STILL, Moment, Scene
 from llm_router.request import RouteRequest
 from llm_router.tokens import TokenizerFamily
 
@@ -213,7 +213,9 @@ class _Field:
         return known
 
     def _ranked(self, selected: str, demand: Demand, world: World, moment: Moment) -> _Ranking:
-        found = [_candidate(place, demand, moment) for place in self.places]
+        machine = world.fleet.machine
+        scenes = {host.name: Scene(host, moment.load(host.name), machine) for host in world.fleet_hosts}
+        found = [_candidate(place, demand, moment, scenes) for place in self.places]
         chain = tuple(ranked(found, selected, world.settings, locked=moment.locked))
         return chain, _savings(selected, chain, demand, world)
 
@@ -330,10 +332,10 @@ def _place(
     return _Place(choice, standing, host, unread, memory_cost, stand_in)
 
 
-def _candidate(place: _Place, demand: Demand, moment: Moment) -> Candidate:
+def _candidate(place: _Place, demand: Demand, moment: Moment, scenes: Mapping[str, Scene]) -> Candidate:
     standing, quality, unread = place.standing, place.choice.quality, place.unread
     settings, host = standing.settings, place.host
-    wait = waits.NO_WAIT if place.stand_in else waits.wait_of(standing, host, moment.load(host.name))
+    wait = waits.NO_WAIT if place.stand_in else waits.wait_of(standing, scenes[host.name])
     before = moment.before
     stays = before is not None and before.host == host.name and before.model == standing.tag
     prefill_s = demand.paced_tokens(standing.model.tokenizer) / standing.speed.prefill_tokens_per_s

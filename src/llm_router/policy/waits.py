@@ -7,10 +7,10 @@ at the same time. And every second that it holds up the host is a second for eve
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from llm_router.fleet.schema import Machine
 from llm_router.hosts import load as loads
 from llm_router.hosts.load import QUIET, HostLoad
 from llm_router.hosts.snapshot import HostSnapshot
@@ -73,62 +73,90 @@ class Wait:
 NO_WAIT = Wait()
 
 
-def wait_of(standing: Standing, host: HostSnapshot, load: HostLoad) -> Wait:
+class Scene:
+    """What is the same for every candidate on a host: worked out once per decision, as far as it is asked."""
+
+    __slots__ = ("_ahead", "_victims", "behind_load", "host", "load", "machine", "others", "writing")
+
+    def __init__(self, host: HostSnapshot, load: HostLoad, machine: Machine) -> None:
+        self.host = host
+        self.load = load
+        self.machine = machine
+        self.others = sum([work.running + work.waiting for work in load.models.values()])
+        self.writing = frozenset([name for name, work in load.models.items() if work.running])
+        self.behind_load = sum([load.of(model).waiting for model in load.loads_waiting])
+        self._ahead: dict[str, float] | None = None
+        self._victims: tuple[tuple[loads.Victim, ...], float] | None = None
+
+    def ahead_s(self, name: str) -> float:
+        """Seconds of the loads that come before that of a model, without the one under way."""
+        if self._ahead is None:
+            self._ahead, sum_s = {}, 0.0
+            for model in self.load.loads_waiting:
+                self._ahead[model] = sum_s
+                sum_s += self._load_s(model)
+            self._ahead[""] = sum_s
+        known = self._ahead.get(name)
+        return self._ahead[""] if known is None else known
+
+    def _load_s(self, model: str) -> float:
+        """Of any model of the host, by its size on disk."""
+        installed = self.host.find_installed(model)
+        size_gb = installed.size_bytes / 1e9 if installed is not None else 0.0
+        return self.machine.load_overhead_s + size_gb / self.machine.load_gb_per_s
+
+    def victims(self) -> tuple[tuple[loads.Victim, ...], float]:
+        """Who may leave the memory, and the GB that all resident models fill."""
+        if self._victims is None:
+            machine, host = self.machine, self.host
+            self._victims = (
+                loads.victims_of(host, self.load, 1.0 / machine.load_gb_per_s, machine.load_overhead_s),
+                sum([loads.resident_gb(model) for model in host.resident.values()]),
+            )
+        return self._victims
+
+
+def wait_of(standing: Standing, scene: Scene) -> Wait:
     """For a model on a host that loads and evicts; of other servers nothing is known."""
+    host, load = scene.host, scene.load
     if host.kind != "ollama" or standing.remote or (load is QUIET and not host.resident):
         return NO_WAIT
     name = canonical(standing.served_as)
     own = load.of(name)
-    others = sum(work.running + work.waiting for work in load.models.values())
-    writing = sum(work.running > 0 for other, work in load.models.items() if other != name)
-    busy_s = (own.running_s + own.waiting_s) / load.parallel
-    queue_s = busy_s if own.running + own.waiting >= load.parallel else 0.0
+    queue_s = 0.0
+    if own.running + own.waiting >= load.parallel:
+        queue_s = (own.running_s + own.waiting_s) / load.parallel
+    slowed = 1.0 + len(scene.writing) - (name in scene.writing)
     if load.loading == name:
-        return Wait(queue_s, 1.0 + writing, others, load_s=load.loading_left_s)
+        return Wait(queue_s, slowed, scene.others, load_s=load.loading_left_s)
     if standing.warm and name not in load.leaving:
-        return Wait(queue_s, 1.0 + writing, others)
-    queue_s += load.loading_left_s
-    queue_s += sum(
-        _load_s(model, host, standing)
-        for model in itertools.takewhile(lambda model: model != name, load.loads_waiting)
-    )
-    room, fits = _room(standing, host, load, name)
+        return Wait(queue_s, slowed, scene.others)
+    queue_s += load.loading_left_s + scene.ahead_s(name)
+    room, fits = _room(standing, scene, name)
     joins = name in load.loads_waiting  # it will be loaded for others anyway
     return Wait(
-        queue_s + max((victim.busy_s for victim in room), default=0.0),
-        1.0 + writing,
-        others,
-        0 if joins else sum(load.of(model).waiting for model in load.loads_waiting),
-        0.0 if joins else sum(victim.reload_s for victim in room),
-        tuple(victim.name for victim in room),
+        queue_s + max([victim.busy_s for victim in room], default=0.0),
+        slowed,
+        scene.others,
+        0 if joins else scene.behind_load,
+        0.0 if joins else sum([victim.reload_s for victim in room]),
+        tuple([victim.name for victim in room]),
         fits,
         standing.speed.load_s,
     )
 
 
-def _room(
-    standing: Standing, host: HostSnapshot, load: HostLoad, name: str
-) -> tuple[tuple[loads.Victim, ...], bool]:
+def _room(standing: Standing, scene: Scene, name: str) -> tuple[tuple[loads.Victim, ...], bool]:
     """Who must leave so that the model fits, and whether it then does. Its own copy with another context
     leaves first."""
-    machine = standing.machine
-    resident_gb = sum(loads.resident_gb(model) for model in host.resident.values())
-    own = host.find_resident(standing.tag)
+    victims, resident_gb = scene.victims()
+    own = scene.host.find_resident(standing.tag)
     if own is not None:
         resident_gb -= loads.resident_gb(own)
-    need_gb = loads.missing_gb(standing.model.memory_gb, resident_gb, standing.usable_memory_gb)
-    candidates = loads.victims_of(host, load, 1.0 / machine.load_gb_per_s, machine.load_overhead_s)
-    others = tuple(victim for victim in candidates if victim.name != name)
-    chosen = loads.choose_victims(others, need_gb)
+        victims = tuple([victim for victim in victims if victim.name != name])
+    usable_gb = standing.usable_memory_gb
+    chosen = loads.choose_victims(victims, loads.missing_gb(standing.model.memory_gb, resident_gb, usable_gb))
     if chosen is not None:
         return chosen, True
-    kept_gb = resident_gb - sum(victim.size_gb for victim in others)
-    return others, loads.missing_gb(standing.model.memory_gb, kept_gb, standing.usable_memory_gb) <= 0
-
-
-def _load_s(model: str, host: HostSnapshot, standing: Standing) -> float:
-    """Of another model of that host, by its size on disk."""
-    installed = host.find_installed(model)
-    machine = standing.machine
-    size_gb = installed.size_bytes / 1e9 if installed is not None else 0.0
-    return machine.load_overhead_s + size_gb / machine.load_gb_per_s
+    kept_gb = resident_gb - sum(victim.size_gb for victim in victims)
+    return victims, loads.missing_gb(standing.model.memory_gb, kept_gb, usable_gb) <= 0

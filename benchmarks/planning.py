@@ -1,0 +1,160 @@
+"""What the planning step costs: ``decide()`` alone, with everything that goes on at the hosts in its price.
+
+    python benchmarks/planning.py [--rounds 300] [--json FILE]
+
+Caveats first. Wall clock of one process on one thread; other programs show in the p99. Every host has the
+whole fleet on disk, three models resident, a queue at each, a load under way and two that wait, and the
+demand of an hour; nothing is remembered from one decision to the next but what follows from fleet, hosts and
+settings (as in a running gateway). The requests are classified already.
+
+still     nothing is known to go on: what decisions cost where memory is not looked after
+moment    queues, loads, evictions and others' waiting are priced, for each model on each host
+follow-up the same within a conversation, which has a place to go on at
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from llm_router.decision import Classification
+from llm_router.fleet import Fleet, load_fleet
+from llm_router.hosts.load import HORIZON_S, HostLoad, ModelLoad
+from llm_router.hosts.snapshot import HostSnapshot, InstalledModel, ResidentModel
+from llm_router.names import canonical
+from llm_router.policy import World, decide
+from llm_router.policy.waits import STILL, Moment, Place
+from llm_router.request import RouteRequest
+
+RESULTS = Path(__file__).with_name("results")
+HOSTS = (1, 2, 4)
+BAR_MS = 0.2
+RESIDENT = ("gpt-oss:20b", "mistral:7b", "llama3.2:1b")
+
+
+def box(fleet: Fleet, name: str) -> HostSnapshot:
+    return HostSnapshot(
+        name=name,
+        kind="ollama",
+        url=f"http://{name}:11434",
+        reachable=True,
+        version="0.30.0",
+        installed={
+            tag: InstalledModel(tag, round(model.size_gb * 1e9), frozenset(model.capabilities))
+            for tag, model in fleet.models.items()
+        },
+        resident={
+            tag: ResidentModel(
+                tag,
+                round(fleet.models[tag].memory_gb * 1e9),
+                context_length=fleet.models[tag].planned_num_ctx,
+            )
+            for tag in RESIDENT
+            if tag in fleet.models
+        },
+        usable_memory_gb=fleet.machine.usable_memory_gb,
+    )
+
+
+def busy(fleet: Fleet) -> HostLoad:
+    names = [canonical(tag) for tag in fleet.models]
+    loads = [name for name in names if name not in map(canonical, RESIDENT)][:3]
+    return HostLoad(
+        models={
+            **{canonical(tag): ModelLoad(1, 8.0, 2, 20.0) for tag in RESIDENT},
+            **{name: ModelLoad(0, 0.0, 2, 60.0) for name in loads},
+        },
+        loading=loads[0],
+        loading_left_s=12.0,
+        loads_waiting=tuple(loads[1:]),
+        demand_per_s={name: (index % 7) / HORIZON_S for index, name in enumerate(names)},
+        kept=frozenset(map(canonical, fleet.reserved)),
+    )
+
+
+def requests(fleet: Fleet) -> Iterator[tuple[RouteRequest, Classification]]:
+    """One short and one longer request for every category that is answered in words."""
+    for name, category in fleet.categories.items():
+        if category.requires.capability in (None, "tools"):
+            for text in (f"A short request for {name}.", "A request of some length. " * 60):
+                yield RouteRequest.from_text(text), Classification(name, 0.9, "encoder", {name: 0.9})
+
+
+def measured(fleet: Fleet, hosts: int, rounds: int) -> Iterator[dict[str, object]]:
+    names = [f"spark-{number + 1}" for number in range(hosts)]
+    world = World(fleet, tuple(box(fleet, name) for name in names))
+    load = busy(fleet)
+    moments = {
+        "still": lambda: STILL,
+        "moment": lambda: Moment(dict.fromkeys(names, load)),
+        "follow-up": lambda: Moment(dict.fromkeys(names, load), Place("gpt-oss:20b", names[-1])),
+    }
+    asked = list(requests(fleet))
+    for name, moment in moments.items():
+        timings = _timings(lambda r, c, m=moment: decide(r, c, world, m()), asked, rounds)  # type: ignore[misc]
+        yield {
+            "hosts": hosts,
+            "models": len(fleet.models),
+            "what": name,
+            "measured": len(timings),
+            "p50_ms": round(statistics.median(timings), 4),
+            "p99_ms": round(sorted(timings)[int(0.99 * len(timings))], 4),
+        }
+
+
+def _timings(
+    step: Callable[[RouteRequest, Classification], object],
+    asked: Sequence[tuple[RouteRequest, Classification]],
+    rounds: int,
+) -> list[float]:
+    clock, found = time.perf_counter, []
+    for number in range(rounds + 1):
+        for request, classification in asked:
+            begun = clock()
+            step(request, classification)
+            if number:
+                found.append((clock() - begun) * 1e3)
+    return found
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--json", type=Path, help="where the figures go")
+    return parser.parse_args()
+
+
+def main() -> None:
+    wish, fleet, now = arguments(), load_fleet(), datetime.now(UTC)
+    rows = [row for hosts in HOSTS for row in measured(fleet, hosts, wish.rounds)]
+    print(f"{'hosts':>6} {'what':>10} {'p50 ms':>9} {'p99 ms':>9}")
+    for row in rows:
+        print(f"{row['hosts']:>6} {row['what']:>10} {row['p50_ms']:>9} {row['p99_ms']:>9}")
+    worst = max(float(row["p50_ms"]) for row in rows)  # type: ignore[arg-type]
+    print(f"median of the slowest row {worst:.3f} ms, the bar is {BAR_MS} ms")
+    raw = {
+        "command": "python benchmarks/planning.py",
+        "taken": now.isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "rounds": wish.rounds,
+        "bar_ms": BAR_MS,
+        "rows": rows,
+    }
+    path = wish.json or RESULTS / f"planning-{now:%Y-%m-%d}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(raw) + "\n", encoding="utf-8")
+    print(f"raw figures: {path}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
