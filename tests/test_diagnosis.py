@@ -414,3 +414,85 @@ def test_a_finding_as_json_leaves_out_what_it_does_not_have() -> None:
         "severity": "ok",
         "text": "well",
     }
+
+
+# several hosts, and models that others keep
+
+FOR_EVER = "2318-04-11T23:47:16.854775807Z"
+
+
+def test_the_default_context_is_told_with_what_it_costs_here() -> None:
+    finding = one(found(whole_fleet(FLEET)), "default_context")
+    dearest = FLEET.models["llama3.1:70b"]
+    assert "262,144 tokens" in finding.text and "sends each model's own num_ctx" in finding.text
+    assert "takes 43 GB for its KV cache (131,072 tokens)" in finding.text
+    assert f"with the {dearest.planned_num_ctx:,} planned here" in finding.text
+    assert "OLLAMA_CONTEXT_LENGTH=8192" in finding.fix
+
+
+def test_the_default_context_is_no_matter_where_it_was_set() -> None:
+    local = dataclasses.replace(whole_fleet(FLEET), url="http://127.0.0.1:11434")
+    for value, told in (("8192", False), ("262144", True), ("0", True), ("", True)):
+        seen = dataclasses.replace(WELL, variables={"OLLAMA_CONTEXT_LENGTH": value})
+        assert ("default_context" in codes(found(local, seen=seen))) is told, value
+    seen = dataclasses.replace(WELL, variables={"OLLAMA_CONTEXT_LENGTH": "8192"})
+    assert "default_context" in codes(found(whole_fleet(FLEET), seen=seen)), (
+        "it is another machine's variable"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "size_gb", "expires_at", "severity"),
+    [
+        ("codestral:22b", 15, FOR_EVER, "warning"),
+        ("phi4", 11, FOR_EVER, "info"),
+        ("phi4", 11, "2026-11-25T12:00:00Z", None),
+        ("phi4", 11, "", None),
+        ("llama3.2:1b", 2, FOR_EVER, None),
+    ],
+)
+def test_a_model_that_another_program_keeps_is_told(
+    name: str, size_gb: int, expires_at: str, severity: str | None
+) -> None:
+    kept = ResidentModel(name, size_gb * GB, size_gb * GB, None, expires_at)
+    findings = [f for f in found(host("phi4", "llama3.2:1b", resident=[kept])) if f.code == "kept_by_others"]
+    assert [f.severity for f in findings] == ([severity] if severity else [])
+    for finding in findings:
+        assert f"{size_gb}.0 GB of 112 GB" in finding.text
+        assert f"memory_gb: {112 - size_gb} for spark-1" in finding.fix
+
+
+def test_one_server_under_two_names_is_a_warning() -> None:
+    twin = dataclasses.replace(whole_fleet(FLEET), name="spark-2")
+    finding = one(found(whole_fleet(FLEET), twin), "one_server_twice")
+    assert finding.severity == "warning" and "spark-1 and spark-2" in finding.text
+    assert "one_server_twice" not in codes(found(whole_fleet(FLEET), host("phi4", name="spark-2")))
+
+
+def test_versions_that_differ_are_named() -> None:
+    other = host("phi4", name="spark-2", version="0.33.0")
+    assert "spark-1 0.24.0, spark-2 0.33.0" in one(found(host("phi4"), other), "versions_differ").text
+    assert "versions_differ" not in codes(found(host("phi4"), host("phi4", name="spark-2")))
+
+
+def test_memory_that_nobody_stated_is_told_where_there_are_several() -> None:
+    known, unknown = host("phi4", memory_gb=31), host("phi4", name="spark-2")
+    finding = one(found(known, unknown), "memory_assumed")
+    assert "how much memory spark-2 has: 112 GB are assumed" in finding.text
+    assert "memory_assumed" not in codes(found(unknown)), "one host is the fleet's machine"
+    assert "memory_assumed" not in codes(found(known, host("phi4", name="spark-2", memory_gb=62)))
+
+
+def test_the_same_name_for_two_files_is_a_warning() -> None:
+    one_file = host(InstalledModel("phi4", digest="a" * 12), "solar")
+    other_file = host(InstalledModel("phi4", digest="b" * 12), "mistral:7b", name="spark-2")
+    findings = found(one_file, other_file)
+    assert "phi4 is not the same file on spark-1 and spark-2" in one(findings, "files_differ").text
+    assert one(findings, "shared_models").text.startswith("1 of 19 models of the fleet")
+    same = host(InstalledModel("phi4", digest="a" * 12), name="spark-2")
+    assert "files_differ" not in codes(found(one_file, same))
+
+
+def test_one_host_has_nothing_to_be_compared_with() -> None:
+    several = {"one_server_twice", "versions_differ", "memory_assumed", "files_differ", "shared_models"}
+    assert not several & codes(found(whole_fleet(FLEET), embedded()))

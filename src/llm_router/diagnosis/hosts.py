@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from llm_router.diagnosis.finding import Finding, Severity
 from llm_router.diagnosis.serving import kept_out
+from llm_router.diagnosis.several import several_findings
 from llm_router.diagnosis.surroundings import Surroundings
 from llm_router.hosts.memory import is_loopback
 from llm_router.hosts.snapshot import HostSnapshot, ResidentModel
@@ -18,6 +20,14 @@ LARGE_HOST_GIB = 47
 
 DEFAULT_LOADED_MODELS = 3
 """Models that Ollama keeps per GPU where OLLAMA_MAX_LOADED_MODELS is not set."""
+
+DEFAULT_CONTEXT = 262_144
+
+_FOR_EVER_YEAR = 2200
+"""What Ollama keeps without an end it lets expire in some three hundred years."""
+
+_LARGE_SHARE = 0.1
+"""A model that holds more of the memory than this and never leaves is a warning."""
 
 MOST_SUGGESTED_CONTEXT = 32_768
 """A longer context is never suggested: its KV cache can cost more than the model."""
@@ -71,6 +81,7 @@ def host_findings(world: World, seen: Surroundings) -> Iterator[Finding]:
             yield from _defaults(host, world, seen)
         yield from _memory(host, world, seen)
         yield from _residents(host, world)
+    yield from several_findings(world, seen)
 
 
 def _address(host: HostSnapshot, seen: Surroundings) -> Finding:
@@ -124,7 +135,7 @@ def _versions(host: HostSnapshot) -> Iterator[Finding]:
     for risk in _RISKS:
         fixed = bool(risk.fixed_in) and version >= version_key(risk.fixed_in)
         if version >= version_key(risk.since) and not fixed:
-            text = f"Ollama {host.version}: {risk.text}"
+            text = f"Ollama {host.version} on {host.name}: {risk.text}"
             yield Finding("hosts", "version_risk", risk.severity, text, risk.fix, host.name)
     silent = [model.name for model in host.installed.values() if model.capabilities is None]
     if silent and len(silent) == len(host.installed):
@@ -142,15 +153,7 @@ def _defaults(host: HostSnapshot, world: World, seen: Surroundings) -> Iterator[
     """Two of Ollama's own defaults that surprise people with several large models."""
     usable_gb = _usable_gb(host, world)
     if usable_gb * 1e9 / 2**30 >= LARGE_HOST_GIB:
-        yield Finding(
-            "memory",
-            "default_context",
-            "info",
-            f"with {usable_gb:.0f} GB Ollama plans 262,144 tokens (tens of GB for a large model) for every "
-            "program that names no context; this router always sends each model's own",
-            "for other programs set OLLAMA_CONTEXT_LENGTH=8192 where Ollama is started",
-            host.name,
-        )
+        yield from _default_context(host, usable_gb, world, seen)
     told = seen.variables.get("OLLAMA_MAX_LOADED_MODELS")
     installed = [tag for tag in world.fleet.models if host.find_installed(tag)]
     if told is None and len(installed) > DEFAULT_LOADED_MODELS:
@@ -163,6 +166,52 @@ def _defaults(host: HostSnapshot, world: World, seen: Surroundings) -> Iterator[
             "set OLLAMA_MAX_LOADED_MODELS=6 where Ollama is started, if the memory allows",
             host.name,
         )
+
+
+def _default_context(
+    host: HostSnapshot, usable_gb: float, world: World, seen: Surroundings
+) -> Iterator[Finding]:
+    """What programs get that name no context, by the example of the model that it costs most."""
+    told = seen.variables.get("OLLAMA_CONTEXT_LENGTH", "")
+    if told.isdecimal() and 0 < int(told) < DEFAULT_CONTEXT and is_loopback(host.url):
+        return
+    text = (
+        f"with {usable_gb:.0f} GB Ollama plans {DEFAULT_CONTEXT:,} tokens for every program that names none"
+    )
+    example = _dearest(host, world)
+    if example is not None:
+        tag, tokens, cache_gb = example
+        model = world.fleet.models[tag]
+        own_gb = model.memory_gb - model.file_gb
+        text += (
+            f": {tag} then takes {cache_gb:.0f} GB for its KV cache ({tokens:,} tokens) beside "
+            f"{model.file_gb:.0f} GB of weights, and {own_gb:.1f} GB with the {model.planned_num_ctx:,} "
+            "planned here"
+        )
+    text += (
+        "; this router always sends each model's own num_ctx, and every change between the two loads it again"
+    )
+    yield Finding(
+        "memory",
+        "default_context",
+        "info",
+        text,
+        "for other programs set OLLAMA_CONTEXT_LENGTH=8192 where Ollama is started",
+        host.name,
+    )
+
+
+def _dearest(host: HostSnapshot, world: World) -> tuple[str, int, float] | None:
+    """The installed model whose KV cache grows most at the default context: its tokens then, and GB."""
+    found = []
+    for tag, model in world.fleet.models.items():
+        installed = host.find_installed(tag)
+        if installed is None or model.kv_kib_per_token is None:
+            continue
+        tokens = min(DEFAULT_CONTEXT, installed.context_length or model.context_length)
+        if tokens > model.planned_num_ctx:
+            found.append((tag, tokens, model.kv_kib_per_token * 1024 * tokens / 1e9))
+    return max(found, key=lambda example: (example[2], example[0]), default=None)
 
 
 def _usable_gb(host: HostSnapshot, world: World) -> float:
@@ -233,6 +282,7 @@ def _planned_more_than_there_is(
 def _residents(host: HostSnapshot, world: World) -> Iterator[Finding]:
     for resident in host.resident.values():
         tag = next((t for t in world.fleet.models if host.find_resident(t) is resident), None)
+        yield from _never_leaves(host, world, tag, resident)
         if tag is None:
             yield Finding(
                 "memory",
@@ -256,6 +306,34 @@ def _residents(host: HostSnapshot, world: World) -> Iterator[Finding]:
                 "give it a smaller num_ctx in the fleet file, or unload another model",
                 tag,
             )
+
+
+def _never_leaves(
+    host: HostSnapshot, world: World, tag: str | None, resident: ResidentModel
+) -> Iterator[Finding]:
+    """A model that somebody else keeps for ever. The router itself does so with what the fleet reserves."""
+    if tag in world.fleet.reserved or not _for_ever(resident.expires_at):
+        return
+    size_gb, usable_gb = resident.size_bytes / 1e9, _usable_gb(host, world)
+    large = size_gb > _LARGE_SHARE * usable_gb
+    yield Finding(
+        "memory",
+        "kept_by_others",
+        "warning" if large else "info",
+        f"{resident.name} is kept in memory on {host.name} by another program, without an end (keep_alive "
+        f"-1): {size_gb:.1f} GB of {usable_gb:.0f} GB; where this router needs the room it unloads it, and "
+        "the other program loads it again",
+        "give it a keep_alive with an end in the other program, or leave it its room: write "
+        f"memory_gb: {max(usable_gb - size_gb, 1):.0f} for {host.name} under hosts in the settings",
+        resident.name,
+    )
+
+
+def _for_ever(expires_at: str) -> bool:
+    try:
+        return datetime.fromisoformat(expires_at).year >= _FOR_EVER_YEAR
+    except ValueError:
+        return False
 
 
 def _context(host: HostSnapshot, world: World, tag: str, resident: ResidentModel) -> Iterator[Finding]:
