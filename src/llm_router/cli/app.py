@@ -30,6 +30,7 @@ SECTIONS = (
             "models": ("llm_router.cli.models:models", "all models and the state each of them is in"),
             "categories": ("llm_router.cli.categories:categories", "all kinds of task and who answers them"),
             "pull": ("llm_router.cli.pull:pull", "install models that a host lacks"),
+            "ps": ("llm_router.cli.ps:ps", "what is in the memory of each host, who waits, what loads"),
             "plan": ("llm_router.cli.plan:plan", "which models should stay in memory, and what that saves"),
             "doctor": ("llm_router.cli.doctor:doctor", "find what is wrong, and what to do about it"),
         },

@@ -58,6 +58,13 @@ def json_data(value: object) -> None:
     data(encoded.decode())
 
 
+def json_line(value: object) -> None:
+    """One JSON document on one line, wherever it goes: for what has no end."""
+    import msgspec
+
+    data(msgspec.json.encode(value).decode())
+
+
 def say(text: str, *, dim: bool = False) -> None:
     """One line of talk."""
     _end_moving_line()

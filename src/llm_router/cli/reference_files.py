@@ -34,6 +34,7 @@ Every single value can be set in the environment as `LLM_ROUTER_<SECTION>__<KEY>
 | `OLLAMA_HOST` | address of Ollama, in any form that Ollama itself reads; replaces `hosts` |
 | `LLM_ROUTER_FLEET` | fleet files, separated like `PATH` |
 | `LLM_ROUTER_CONFIG` | the settings file |
+| `LLM_ROUTER_API_KEY` | the key of an admin for a gateway that asks for one; `llm-router ps` sends it |
 | `LLM_ROUTER_CACHE_DIR` | where the embedded model's file is kept |
 | `LLM_ROUTER_DEBUG=1` | adds the traceback to an internal error |
 | `LLM_ROUTER_CREWAI_TELEMETRY=1` | leaves CrewAI's telemetry as CrewAI has it; otherwise it is switched off |

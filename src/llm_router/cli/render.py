@@ -55,7 +55,7 @@ def _hanging(before: Text, text: Text, console: Console) -> None:
     for index, line in enumerate(text.wrap(console, width, overflow="fold")):
         line.rstrip()
         shown = before if index == 0 else Text(" " * before.cell_len)
-        console.print(Text.assemble(shown, line), no_wrap=True, crop=False)
+        console.print(Text.assemble(shown, line), no_wrap=True, crop=False, overflow="ignore")
 
 
 def rule(console: Console) -> None:

@@ -38,18 +38,23 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[Cell]], console: Co
     A title that begins with ``>`` makes a column flush right, one with ``~`` a column that wraps between
     words. Only wrapping columns give way; the others are as wide as their widest cell.
     """
-    columns = [_Column(t.lstrip(">~"), t.startswith(">"), t.startswith("~")) for t in head]
-    table = [tuple(row) for row in rows]
-    texts = [[Text(one_line(cell.text), style=cell.style) for cell in row] for row in table]
-    titles = [Text(column.title, style="dim") for column in columns]
-    widths = _widths(columns, [titles, *texts], console.width)
     with console.capture() as captured:
-        _print_row(titles, columns, widths, console)
-        for row, cells in zip(texts, table, strict=True):
-            _print_row(row, columns, widths, console)
-            for line in (line for cell in cells for line in cell.below):
-                paragraph(line, console, indent=GAP)
+        table(head, rows, console)
     data(captured.get().rstrip("\n"))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Cell]], console: Console, *, indent: int = 0) -> None:
+    """The same on ``console`` itself, with so many blanks before each line."""
+    columns = [_Column(t.lstrip(">~"), t.startswith(">"), t.startswith("~")) for t in head]
+    whole = [tuple(row) for row in rows]
+    texts = [[Text(one_line(cell.text), style=cell.style) for cell in row] for row in whole]
+    titles = [Text(column.title, style="dim") for column in columns]
+    widths = _widths(columns, [titles, *texts], console.width - indent)
+    _print_row(titles, columns, widths, console, indent)
+    for row, cells in zip(texts, whole, strict=True):
+        _print_row(row, columns, widths, console, indent)
+        for line in (line for cell in cells for line in cell.below):
+            paragraph(line, console, indent=indent + GAP)
 
 
 def _widths(columns: Sequence[_Column], table: Sequence[Sequence[Text]], room: int) -> list[int]:
@@ -66,14 +71,14 @@ def _widths(columns: Sequence[_Column], table: Sequence[Sequence[Text]], room: i
 
 
 def _print_row(
-    row: Sequence[Text], columns: Sequence[_Column], widths: Sequence[int], console: Console
+    row: Sequence[Text], columns: Sequence[_Column], widths: Sequence[int], console: Console, indent: int
 ) -> None:
     wrapped = [
         list(cell.wrap(console, width, overflow="fold")) if column.wraps else [cell]
         for cell, column, width in zip(row, columns, widths, strict=True)
     ]
     for number in range(max(len(lines) for lines in wrapped)):
-        line = Text()
+        line = Text(" " * indent)
         for lines, column, width in zip(wrapped, columns, widths, strict=True):
             piece = lines[number] if number < len(lines) else Text()
             piece.rstrip()
