@@ -163,10 +163,12 @@ class _Source:
 
     async def look(self) -> _Seen:
         """Raises a ProviderError where a gateway that was named does not tell."""
+        from llm_router.hosts.told import masked
+
         if not self._url:
             return await self._from_hosts("serve.port is 0: name the gateway with --gateway")
         try:
-            return _Seen(await self._from_gateway(), f"the gateway at {self._url}")
+            return _Seen(await self._from_gateway(), f"the gateway at {masked(self._url)}")
         except ProviderError as error:
             if self._asked_for:
                 raise
@@ -184,7 +186,7 @@ class _Source:
     async def _from_gateway(self) -> HostsTold:
         import msgspec
 
-        from llm_router.hosts.told import HostsTold
+        from llm_router.hosts.told import HostsTold, masked
 
         if self._http is None:
             self._http = _connection(self._url)
@@ -192,7 +194,9 @@ class _Source:
         try:
             return msgspec.convert(value, HostsTold)
         except msgspec.ValidationError as error:
-            raise BadReply(f"no gateway of this version at {self._url}", why=str(error), hint=_HINT) from None
+            raise BadReply(
+                f"no gateway of this version at {masked(self._url)}", why=str(error), hint=_HINT
+            ) from None
 
     async def _from_hosts(self, why: str, hint: str | None = None) -> _Seen:
         from llm_router.hosts.told import hosts_told
