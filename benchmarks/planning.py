@@ -3,9 +3,10 @@
     python benchmarks/planning.py [--rounds 300] [--json FILE]
 
 Caveats first. Wall clock of one process on one thread; other programs show in the p99. Every host has the
-whole fleet on disk, three models resident, a queue at each, a load under way and two that wait, and the
-demand of an hour; nothing is remembered from one decision to the next but what follows from fleet, hosts and
-settings (as in a running gateway). The requests are classified already.
+whole fleet on disk, three models resident that answer three requests each, a load under way, two that wait
+for it, and a demand of every model; what goes on is asked of the desks anew for each decision. Nothing is
+remembered from one decision to the next but what follows from fleet, hosts and settings, as in a running
+gateway. The requests are classified already.
 
 still     nothing is known to go on: what decisions cost where memory is not looked after
 moment    queues, loads, evictions and others' waiting are priced, for each model on each host
@@ -15,6 +16,7 @@ follow-up the same within a conversation, which has a place to go on at
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -27,7 +29,8 @@ from pathlib import Path
 
 from llm_router.decision import Classification
 from llm_router.fleet import Fleet, load_fleet
-from llm_router.hosts.load import HORIZON_S, HostLoad, ModelLoad
+from llm_router.hosts.desk import Desk, Ticket
+from llm_router.hosts.load import HostLoad
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel, ResidentModel
 from llm_router.names import canonical
 from llm_router.policy import World, decide
@@ -64,20 +67,25 @@ def box(fleet: Fleet, name: str) -> HostSnapshot:
     )
 
 
-def busy(fleet: Fleet) -> HostLoad:
-    names = [canonical(tag) for tag in fleet.models]
-    loads = [name for name in names if name not in map(canonical, RESIDENT)][:3]
-    return HostLoad(
-        models={
-            **{canonical(tag): ModelLoad(1, 8.0, 2, 20.0) for tag in RESIDENT},
-            **{name: ModelLoad(0, 0.0, 2, 60.0) for name in loads},
-        },
-        loading=loads[0],
-        loading_left_s=12.0,
-        loads_waiting=tuple(loads[1:]),
-        demand_per_s={name: (index % 7) / HORIZON_S for index, name in enumerate(names)},
-        kept=frozenset(map(canonical, fleet.reserved)),
-    )
+def busy(fleet: Fleet) -> Desk:
+    """Three models answer and have a queue, one loads, two wait for it, and all were asked for lately."""
+    here = Desk(fleet.machine.usable_memory_gb, kept=frozenset(map(canonical, fleet.reserved)))
+    numbers = itertools.count()
+
+    def enter(tag: str) -> None:
+        memory_gb = min(fleet.models[tag].memory_gb, 50.0)
+        here.enter(Ticket(next(numbers), canonical(tag), memory_gb, 20.0, 15.0), 0.0)
+
+    for number, tag in enumerate(fleet.models):  # asked and answered: what is left of it is demand
+        enter(tag)
+        here.ended(number)
+    here.seen({canonical(tag): fleet.models[tag].memory_gb for tag in RESIDENT})
+    for tag in RESIDENT * 3:
+        enter(tag)
+    for tag in [tag for tag in fleet.models if tag not in RESIDENT][:3] * 2:
+        enter(tag)
+    here.next(0.0)
+    return here
 
 
 def requests(fleet: Fleet) -> Iterator[tuple[RouteRequest, Classification]]:
@@ -91,11 +99,15 @@ def requests(fleet: Fleet) -> Iterator[tuple[RouteRequest, Classification]]:
 def measured(fleet: Fleet, hosts: int, rounds: int) -> Iterator[dict[str, object]]:
     names = [f"spark-{number + 1}" for number in range(hosts)]
     world = World(fleet, tuple(box(fleet, name) for name in names))
-    load = busy(fleet)
+    desks = {name: busy(fleet) for name in names}
+
+    def now() -> dict[str, HostLoad]:
+        return {name: here.load(5.0) for name, here in desks.items()}
+
     moments = {
         "still": lambda: STILL,
-        "moment": lambda: Moment(dict.fromkeys(names, load)),
-        "follow-up": lambda: Moment(dict.fromkeys(names, load), Place("gpt-oss:20b", names[-1])),
+        "moment": lambda: Moment(now()),
+        "follow-up": lambda: Moment(now(), Place("gpt-oss:20b", names[-1])),
     }
     asked = list(requests(fleet))
     for name, moment in moments.items():

@@ -261,7 +261,7 @@ class Desk:
             entry = found.setdefault(model, [0, 0.0, 0, 0.0])
             entry[2] += len(tickets)
             entry[3] += sum(ticket.work_s for ticket in tickets.values())
-        plan = self._plan
+        plan, leaving = self._plan, self.leaving
         loading, left_s = "", 0.0
         if plan is not None:
             loading = plan.model
@@ -276,10 +276,13 @@ class Desk:
             loading=loading,
             loading_left_s=left_s,
             loads_waiting=tuple(
-                m for m in self._waiting if m != loading and (not self._ready(m) or m in self.leaving)
+                m for m in self._waiting if m != loading and (not self._ready(m) or m in leaving)
             ),
-            leaving=self.leaving,
-            demand_per_s={model: self._rate(model, now_s) for model in self._demand},
+            leaving=leaving,
+            demand_per_s={
+                model: rate * math.exp(-max(now_s - at_s, 0.0) / HORIZON_S)
+                for model, (rate, at_s) in self._demand.items()
+            },
             kept=self.kept,
             parallel=self.parallel,
         )

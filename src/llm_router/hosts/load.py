@@ -6,7 +6,8 @@ Values only, as the policy reads them and ``Desk`` makes them. Names of models a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llm_router.hosts.snapshot import HostSnapshot, ResidentModel
 from llm_router.names import canonical
@@ -18,8 +19,7 @@ HORIZON_S = 900.0
 """How far ahead the demand of a model is looked at, when it is asked what its place in memory is worth."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelLoad:
+class ModelLoad(Struct, frozen=True):
     """One model of a host: requests under way and the seconds of work that are left, and those that wait."""
 
     running: int = 0
@@ -31,8 +31,7 @@ class ModelLoad:
 NOTHING = ModelLoad()
 
 
-@dataclass(frozen=True, slots=True)
-class HostLoad:
+class HostLoad(Struct, frozen=True):
     """One host. ``loading`` is the model being loaded ("" for none), with the seconds that it still takes.
 
     ``loads_waiting`` are models that will be loaded before anything that comes now. ``demand_per_s`` holds
@@ -60,8 +59,7 @@ class HostLoad:
 QUIET = HostLoad()
 
 
-@dataclass(frozen=True, slots=True)
-class Victim:
+class Victim(Struct, frozen=True):
     """A model that may leave the memory: how much room it gives, and what its leaving costs."""
 
     name: str

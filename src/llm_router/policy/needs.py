@@ -15,6 +15,7 @@ class Demand:
 
     __slots__ = (
         "_most_tokens",
+        "_paced_tokens",
         "_tokens",
         "capabilities",
         "category",
@@ -32,6 +33,7 @@ class Demand:
         self.capabilities = _capabilities(request, embeds=self.embeds)
         self.output_limit = request.output_limit_tokens
         self._most_tokens: dict[TokenizerFamily, int] = {}
+        self._paced_tokens: dict[TokenizerFamily, int] = {}
         self._tokens: dict[TokenizerFamily, int] = {}
 
     def tokens(self, family: TokenizerFamily) -> int:
@@ -44,9 +46,12 @@ class Demand:
     def paced_tokens(self, family: TokenizerFamily) -> int:
         """The same in steps of a few percent, for estimates of time: lengths themselves are not known better,
         and requests of one step share what follows from it."""
-        tokens = self.tokens(family)
-        step = 1 << max(3, tokens.bit_length() - 5)
-        return -(-tokens // step) * step
+        paced = self._paced_tokens.get(family)
+        if paced is None:
+            tokens = self.tokens(family)
+            step = 1 << max(3, tokens.bit_length() - 5)
+            paced = self._paced_tokens[family] = -(-tokens // step) * step
+        return paced
 
     def most_tokens(self, family: TokenizerFamily) -> int:
         """Upper bound of what must fit the context at once: of several texts to embed, the longest."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from llm_router.fleet.schema import Machine
 from llm_router.hosts import load as loads
 from llm_router.hosts.load import QUIET, HostLoad
@@ -49,8 +51,7 @@ STILL = Moment()
 """Nothing is known to go on anywhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """What a candidate's answer waits for, in seconds, and whom it holds up.
 
     ``slowed`` is by how much its own work takes longer; ``others`` are requests under way or waiting there,
@@ -154,9 +155,9 @@ def _room(standing: Standing, scene: Scene, name: str) -> tuple[tuple[loads.Vict
     if own is not None:
         resident_gb -= loads.resident_gb(own)
         victims = tuple([victim for victim in victims if victim.name != name])
-    usable_gb = standing.usable_memory_gb
-    chosen = loads.choose_victims(victims, loads.missing_gb(standing.model.memory_gb, resident_gb, usable_gb))
+    memory_gb, usable_gb = standing.speed.memory_gb, standing.usable_memory_gb
+    chosen = loads.choose_victims(victims, loads.missing_gb(memory_gb, resident_gb, usable_gb))
     if chosen is not None:
         return chosen, True
     kept_gb = resident_gb - sum(victim.size_gb for victim in victims)
-    return victims, loads.missing_gb(standing.model.memory_gb, kept_gb, usable_gb) <= 0
+    return victims, loads.missing_gb(memory_gb, kept_gb, usable_gb) <= 0
