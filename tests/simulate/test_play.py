@@ -15,9 +15,11 @@ from tests.simulate.conftest import SIZES_GB, fleet, model
 from llm_router.fleet import load_fleet
 from llm_router.fleet.fleet import Fleet
 from llm_router.fleet.schema import Choice
+from llm_router.policy import PolicySettings
 from llm_router.simulate.mix import MIXED_DAY
 from llm_router.simulate.ollama_box import BoxSettings
 from llm_router.simulate.oracle import QUALITY_FLOOR, Foresight, Weights
+from llm_router.simulate.ours import Ours
 from llm_router.simulate.play import Case, Outcome, Stage, Strategy, play
 from llm_router.simulate.strategies import POLICIES, AlwaysBest, FixedMap
 from llm_router.simulate.traces import Task, synthetic
@@ -88,6 +90,7 @@ class Watched:
 STRATEGIES: dict[str, Callable[[Case], Strategy]] = {
     "fixed map": lambda case: FixedMap(),
     "always best": lambda case: AlwaysBest(),
+    "ours": lambda case: Ours(),
     "foresight": lambda case: Foresight(case, Weights(quality_s=50.0, load=1.0)),
     "foresight for quality": lambda case: Foresight(case, Weights(quality_s=1e5, load=3.0)),
 }
@@ -106,7 +109,8 @@ def test_what_holds_of_every_day(
     seed: int, gap_s: float, name: str, max_loaded: int, num_parallel: int, keep_alive_s: float
 ) -> None:
     box = BoxSettings(100.0, max_loaded, num_parallel, keep_alive_s)
-    if name.startswith("foresight"):
+    own_memory = name == "ours" or name.startswith("foresight")
+    if own_memory:
         box = replace(box, max_loaded=0, keep_alive_s=math.inf)  # it looks after both itself
     case = Case(MANY, day(seed, 40, gap_s), box)
     watched = Watched(STRATEGIES[name](case))
@@ -130,8 +134,9 @@ def test_what_holds_of_every_day(
         elif event.what == "loaded":
             assert loading == event.model
             loading, resident = None, resident + 1
-            assert max_loaded == 0 or name.startswith("foresight") or resident <= max_loaded
+            assert max_loaded == 0 or own_memory or resident <= max_loaded
         else:
+            assert name != "ours" or event.what == "unload", "Ollama had to make room by itself"
             resident -= 1
     assert watched.most_gb <= box.memory_gb
     assert outcome.loads == sum(event.what == "load" for event in stages[0].box.events)
@@ -228,3 +233,33 @@ def test_memory_is_counted_to_the_last_answer_and_no_further() -> None:
     assert outcome.gb_s == pytest.approx(10.0 * 12)
     assert outcome.mean_s == pytest.approx(12.0)
     assert outcome.quality == 0.7
+
+
+@pytest.mark.parametrize("rate_per_s", [0.005, 0.05])
+def test_this_router_loads_little_and_leaves_ollama_nothing_to_evict(
+    shipped: Fleet, rate_per_s: float
+) -> None:
+    tasks = synthetic(shipped, MIXED_DAY, rate_per_s=rate_per_s, seed=11, requests=600)
+    case = Case(shipped, tasks, BoxSettings(shipped.machine.usable_memory_gb)).answerable()
+    watched = Watched(Ours())
+    own = play(case, watched, replace(case.box, max_loaded=0, keep_alive_s=math.inf))
+    by_map = POLICIES["fixed_map"](case)
+    assert own.mean_s <= 0.6 * by_map.mean_s
+    assert own.loads <= 0.35 * by_map.loads
+    assert own.quality >= QUALITY_FLOOR * by_map.quality
+    assert not any(event.what in ("evict", "expire") for event in watched.stage.box.events)
+
+
+def test_with_prefer_map_the_desk_loads_in_turn_and_answers_as_the_map_says(shipped: Fleet) -> None:
+    tasks = synthetic(shipped, MIXED_DAY, rate_per_s=0.02, seed=12, requests=300)
+    case = Case(
+        shipped, tasks, BoxSettings(shipped.machine.usable_memory_gb), PolicySettings(prefer="map")
+    ).answerable()
+    watched = Watched(Ours())
+    own = play(case, watched, replace(case.box, max_loaded=0, keep_alive_s=math.inf))
+    may = {tag for tag in shipped.models if tag not in ("deepseek-v3", "llama3.2-vision:90b")}
+    for answer in own.answers:  # where the fleet's choice cannot run at all, the score orders the others
+        choice = shipped.choice_for(answer.task.category)
+        assert answer.model == choice or choice not in may
+    unloaded = [event.what for event in watched.stage.box.events if event.what != "load"]
+    assert set(unloaded) == {"loaded", "unload"}

@@ -83,14 +83,19 @@ class Ours:
     def _loaded(self, model: str) -> Callable[[], None]:
         def done() -> None:
             self._desk.loaded(model)
+            self._look()  # it may fill more than was planned for it, and the next load is begun at once
             self._act()
 
         return done
 
-    def _changed(self) -> None:
+    def _look(self) -> dict[str, float]:
         box = self.stage.box
         resident = {canonical(tag): box.memory_of(tag) for tag in box.resident}
         self._desk.seen(resident)
+        return resident
+
+    def _changed(self) -> None:
+        resident = self._look()
         for model in [model for model in self._leaving if model not in resident]:
             self._leaving.discard(model)
             self._desk.unloaded(model)
