@@ -333,8 +333,8 @@ class Day(RuleBasedStateMachine):
                 assert not self.unloading, "loaded before there is room"
                 assert model not in self.resident or model in self.told
                 assert model in self.waiting.values(), "loaded for nobody"
-                used_gb = sum(self.resident.values())
-                others = set(self.resident) - self.desk.kept - self.told
+                used_gb = sum(gb for other, gb in self.resident.items() if other != model)
+                others = set(self.resident) - self.desk.kept - self.told - {model}
                 self.told.clear()
                 assert not others or memory_gb <= FREE_SHARE * (USABLE_GB - used_gb) + 1e-9
                 for waits in set(self.waiting.values()) - {model}:
