@@ -21,6 +21,7 @@ from msgspec import Meta
 from llm_router import strict_yaml
 from llm_router.classify.settings import ClassifySettings
 from llm_router.errors import ConfigError
+from llm_router.hosts.residency_settings import ResidencySettings
 from llm_router.mismatch import mismatch
 from llm_router.names import is_cloud
 from llm_router.policy.settings import PolicySettings
@@ -87,6 +88,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     classify: ClassifySettings = ClassifySettings()
     policy: PolicySettings = PolicySettings()
     timeouts: Timeouts = Timeouts()
+    residency: ResidencySettings = ResidencySettings()
     serve: ServeSettings = ServeSettings()
     records: RecordSettings = RecordSettings()
 

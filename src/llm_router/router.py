@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
@@ -34,9 +34,10 @@ from llm_router.answer import (
     Switched,
 )
 from llm_router.classify.cascade import Cascade
-from llm_router.classify.conversation import without_past_pictures
+from llm_router.classify.conversation import in_tool_loop, without_past_pictures
 from llm_router.cold import ColdStarts
 from llm_router.config import Settings
+from llm_router.conversations import Conversations
 from llm_router.deadline import Deadline
 from llm_router.decision import Candidate, Classification, Decision
 from llm_router.errors import (
@@ -54,6 +55,8 @@ from llm_router.errors import (
 )
 from llm_router.fleet import Fleet
 from llm_router.hosts.health import Health
+from llm_router.hosts.load import HostLoad
+from llm_router.hosts.residency import NO_SEAT, Residency, Seat
 from llm_router.hosts.snapshot import HostKind, HostSnapshot
 from llm_router.hosts.watch import HostWatch
 from llm_router.names import is_cloud, same_model
@@ -61,6 +64,7 @@ from llm_router.policy import World, decide
 from llm_router.policy.decide import model_facts
 from llm_router.policy.needs import is_embedding_task
 from llm_router.policy.settings import PolicySettings, preferring
+from llm_router.policy.waits import Moment, Place
 from llm_router.policy.why_not import WhyNot, why_not
 from llm_router.providers.base import ChatCall, EmbedCall, Provider
 from llm_router.providers.ollama import OllamaProvider
@@ -110,6 +114,8 @@ class Router:
         self._worlds: dict[PolicySettings, World] = {}
         self._worlds_of: tuple[HostSnapshot, ...] | None = None
         self._cold = ColdStarts()
+        self._residency = self._made_residency()
+        self._talks = Conversations()
         self._cascade: Cascade = assembly.cascade_of(settings, self.fleet, self._watch, clock_s)
 
     async def __aenter__(self) -> Self:
@@ -123,8 +129,24 @@ class Router:
     async def close(self) -> None:
         """Gives back connections and memory. May be called twice."""
         await self._cold.close()
+        await self._residency.close()
         for provider in self._providers:
             await provider.close()
+
+    def _made_residency(self) -> Residency:
+        managed = [p for p in self._providers if isinstance(p, OllamaProvider)]
+        return Residency(
+            managed if self.settings.residency.manage else (),
+            self.settings.residency,
+            usable_gb=self.fleet.machine.usable_memory_gb,
+            reserved=self.fleet.reserved,
+            clock_s=self._clock_s,
+            changed=self._watch.forget,
+        )
+
+    def loads(self) -> Mapping[str, HostLoad]:
+        """What goes on at each host whose memory the router manages: who is answered, waits, is loaded."""
+        return self._residency.loads()
 
     def look_again(self, host: str) -> None:
         """What is known of a host is old: something was changed there."""
@@ -191,7 +213,7 @@ class Router:
                 if switched is not None:
                     failed.append(switched.failed)
                 continue
-            self._succeeded(attempt.candidate, run.world)
+            self._succeeded(attempt.candidate, run.request, run.world)
             return self._answer(run, attempt)
         raise self._exhausted(run, "no model of the chain gave an answer")
 
@@ -220,7 +242,7 @@ class Router:
                 if switched is not None:
                     yield switched
                 continue
-            self._succeeded(attempt.candidate, run.world)
+            self._succeeded(attempt.candidate, run.request, run.world)
             yield Finished(self._answer(run, attempt))
             return
         raise self._exhausted(run, "no model of the chain gave an answer")
@@ -301,7 +323,7 @@ class Router:
                     raise
                 await self._go_on(run, candidate, error)
                 continue
-            self._succeeded(candidate, world)
+            self._succeeded(candidate, run.request, world)
             attempts = (*run.attempts, self._done(attempt))
             return EmbeddingAnswer(
                 vectors.vectors,
@@ -348,7 +370,8 @@ class Router:
                 policy = preferring(self.settings.policy, request.wish.prefer)
         classification = await self._cascade.classify(request) if category is None else _asked_for(category)
         world = await self._world(policy)
-        decision = decide(self._meant(request, classification.category), classification, world)
+        meant = self._meant(request, classification.category)
+        decision = decide(meant, classification, world, self._moment(request))
         elapsed_ms = (self._clock_s() - begun_s) * 1000
         return decision.stamped(os.urandom(16).hex(), elapsed_ms), world
 
@@ -372,11 +395,16 @@ class Router:
             if not _alike(hosts, self._worlds_of):
                 self._worlds.clear()
             self._worlds_of = hosts
+            self._residency.seen(hosts, self._watch.looked_s)
         policy = policy or self.settings.policy
         world = self._worlds.get(policy)
         if world is None:
             world = self._worlds[policy] = World(self.fleet, hosts, policy)
         return world
+
+    def _moment(self, request: RouteRequest) -> Moment:
+        before = self._talks.place_of(request)
+        return Moment(self._residency.loads(), before, before is not None and in_tool_loop(request))
 
     def refuse_cloud(self, model: str | None) -> None:
         """Raises InvalidRequest for a name that means a model on the internet, unless that is allowed."""
@@ -398,13 +426,18 @@ class Router:
             yield Delta(text=text)
             return
         provider = self._watch.provider(candidate.host)
+        seat = await self._seat(run, attempt)
         chunks = provider.chat(self._call(run, candidate))
-        if not candidate.resident and provider.kind == "ollama":
+        if seat is NO_SEAT and not candidate.resident and provider.kind == "ollama":
             chunks = self._cold.chunks((candidate.host, candidate.served_as), chunks)
         try:
             with Deadline(self._left_s(run)) as deadline:
                 while (chunk := await deadline.next(chunks)) is not None:
                     if isinstance(chunk, Final):
+                        usage = chunk.usage
+                        if seat.load_s:
+                            usage = msgspec.structs.replace(usage, load_s=_with_load(usage.load_s, seat))
+                            chunk = msgspec.structs.replace(chunk, usage=usage)
                         attempt.final = chunk
                         continue
                     attempt.take(chunk, self._clock_s())
@@ -412,6 +445,7 @@ class Router:
         except TimeoutError:
             raise self._time_spent(attempt) from None
         finally:
+            seat.leave()
             await chunks.aclose()
         self._check_not_empty(run, attempt)
 
@@ -424,6 +458,11 @@ class Router:
                 host=candidate.host,
                 model=candidate.model,
             )
+
+    async def _seat(self, run: _Run, attempt: _Running) -> Seat:
+        """Waits for the model to be in memory, and for its turn. Raises a ProviderError."""
+        async with self._limit(run, attempt):
+            return await self._residency.seat(attempt.candidate)
 
     @asynccontextmanager
     async def _limit(self, run: _Run, attempt: _Running) -> AsyncIterator[None]:
@@ -492,7 +531,12 @@ class Router:
             request if request.inputs else None,
         )
         async with self._limit(run, attempt):
-            return await self._watch.provider(candidate.host).embed(call)
+            seat = await self._residency.seat(candidate)
+            try:
+                found = await self._watch.provider(candidate.host).embed(call)
+                return replace(found, load_s=_with_load(found.load_s, seat))
+            finally:
+                seat.leave()
 
     def _failed(self, run: _Run, attempt: _Running, error: ProviderError) -> Attempt:
         candidate = attempt.candidate
@@ -506,7 +550,8 @@ class Router:
         self._health.failed(candidate.host, candidate.served_as, error, version=version)
         return failed
 
-    def _succeeded(self, candidate: Candidate, world: World) -> None:
+    def _succeeded(self, candidate: Candidate, request: RouteRequest, world: World) -> None:
+        self._talks.answered(request, Place(candidate.model, candidate.host))
         self._health.succeeded(candidate.host, candidate.served_as, loaded=not candidate.resident)
         if not candidate.resident and _tells_residency(candidate.host, world):
             self._watch.forget(candidate.host)  # it is resident now, and something else may not be
@@ -601,6 +646,11 @@ class _Running:
         self.thinking.append(piece.thinking)
         self.tool_calls += piece.tool_calls
         self.logprobs += piece.logprobs
+
+
+def _with_load(told_s: float | None, seat: Seat) -> float | None:
+    """What the server says of the request itself, and the load before it that it waited for."""
+    return (told_s or 0.0) + seat.load_s if seat.load_s else told_s
 
 
 def _alike(hosts: Sequence[HostSnapshot], before: Sequence[HostSnapshot] | None) -> bool:

@@ -155,7 +155,7 @@ async def test_vectors_are_those_that_ollama_gives_on_the_same_path(here: Here, 
 
 
 async def test_the_time_of_loading_an_embedder_is_told_and_recorded(start: Start) -> None:
-    here = await start(fake=FakeOllama(fleet_models(HERE), pace=Pace(load_s_per_gb=2.0)))
+    here = await start(fake=FakeOllama(fleet_models(HERE), pace=Pace(load_s_per_gb=1.0, real_time=True)))
     told = (await here.post("/api/embed", {"model": "auto", "input": ["a", "b"]}))[1]
     assert told["load_duration"] > 100_000_000
     assert told["prompt_eval_count"] == 2

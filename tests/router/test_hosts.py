@@ -121,7 +121,8 @@ async def test_no_model_is_asked_once_the_time_is_over(one: FakeOllama) -> None:
         one.fault(Fault.SLOW_LOAD, model="mistral:7b")
         with pytest.raises(AllAttemptsFailed) as caught:
             await router.run(CHAT, decision=decision)
-        assert [a.model for a in caught.value.attempts] == asked(one) == ["mistral:7b"]
+        assert [a.model for a in caught.value.attempts] == ["mistral:7b"]
+        assert asked(one) == []
         assert len(decision.chain) > 1
 
 

@@ -32,7 +32,7 @@ def made(server: FakeOllama) -> SyncRouter:
 
 
 def wedged(server: FakeOllama) -> None:
-    server.fault(Fault.WEDGED, model="mistral:7b", path="/api/chat")
+    server.fault(Fault.WEDGED, model="mistral:7b")
 
 
 def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[Exception]]:

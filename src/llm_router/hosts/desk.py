@@ -242,6 +242,10 @@ class Desk:
 
     # What is told
 
+    def waiting_for(self, model: str) -> tuple[int, ...]:
+        """Numbers of the requests that wait for a model."""
+        return tuple(self._waiting.get(model, ()))
+
     @property
     def loads_for_nobody(self) -> str | None:
         """The model that is being loaded, where nobody waits for it any more."""

@@ -37,6 +37,7 @@ class _Told:
 class _Kept:
     snapshot: HostSnapshot
     taken_s: float
+    begun_s: float
 
 
 class HostWatch:
@@ -73,6 +74,11 @@ class HostWatch:
         """The version a host last told; empty where it never did."""
         kept = self._kept.get(host)
         return kept.snapshot.version if kept else ""
+
+    @property
+    def looked_s(self) -> Mapping[str, float]:
+        """When the look at each host began, on the clock, that its snapshot is from."""
+        return {host: kept.begun_s for host, kept in self._kept.items()}
 
     def forget(self, host: str) -> None:
         """The next request looks again: something just happened there."""
@@ -130,6 +136,7 @@ class HostWatch:
             del self._looking[key]
 
     async def _look(self, provider: Provider) -> HostSnapshot:
+        begun_s = self._clock_s()
         try:
             async with asyncio.timeout(self._limit_s):
                 snapshot = await provider.snapshot()
@@ -137,7 +144,7 @@ class HostWatch:
             url = getattr(provider, "url", "")
             problem = f"it did not tell what is installed within {self._limit_s:g} s"
             snapshot = unreachable(provider.name, provider.kind, url, problem)
-        self._kept[provider.name] = _Kept(snapshot, self._clock_s())
+        self._kept[provider.name] = _Kept(snapshot, self._clock_s(), begun_s)
         return snapshot
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from llm_router.answer import Chunk, Delta, Embeddings
 from llm_router.errors import BadReply, CapabilityMissing, HostTimeout, ProviderError
-from llm_router.hosts.snapshot import HostKind, HostSnapshot, InstalledModel, unreachable
+from llm_router.hosts.snapshot import HostKind, HostSnapshot, InstalledModel, ResidentModel, unreachable
 from llm_router.names import canonical
 from llm_router.providers import as_sent
 from llm_router.providers import ollama_wire as wire
@@ -250,8 +250,9 @@ class OllamaProvider:
             )
         return found
 
-    async def preload(self, model: str, *, num_ctx: int | None, keep_alive: Json) -> None:
-        """Loads the model with this context size, or unloads it where ``keep_alive`` is 0."""
+    async def preload(self, model: str, *, num_ctx: int | None, keep_alive: Json) -> float | None:
+        """Loads the model with this context size, or unloads it where ``keep_alive`` is 0; gives the seconds
+        that loading took, where the server tells them. Raises a ProviderError."""
         refuse_cloud(model, self.name, allowed=self.allow_cloud)
         body: JsonObject = {"model": model, "stream": False}
         if num_ctx:
@@ -264,7 +265,18 @@ class OllamaProvider:
         path = "/api/embed" if embeds else "/api/generate"
         if embeds:
             body["input"] = []
-        await self._http.post(path, body, model=model, limit_s=self._timeouts.first_byte_s)
+        value = await self._http.post(path, body, model=model, limit_s=self._timeouts.first_byte_s)
+        took_ns = value.get("load_duration") if isinstance(value, dict) else None
+        return took_ns / 1e9 if isinstance(took_ns, int) and took_ns > 0 else None
+
+    async def resident(self) -> list[ResidentModel]:
+        """What is in memory now. Raises a ProviderError."""
+        try:
+            return list(wire.resident(await self._http.get("/api/ps")))
+        except msgspec.ValidationError as error:
+            raise BadReply(
+                "the list of loaded models cannot be read", why=str(error), host=self.name
+            ) from error
 
     async def ask(self, method: str, path: str, body: JsonObject | None = None) -> Json:
         """One of the server's own short questions, such as ``GET /api/tags``. Raises a ProviderError."""

@@ -1,0 +1,375 @@
+"""Carries out over HTTP what a ``Desk`` decides: who may ask now, what is loaded, what leaves the memory.
+
+    seat = await residency.seat(candidate)     # waits for a load where one is needed
+    try: …ask the model…
+    finally: seat.leave()
+
+A load belongs to nobody: who stops waiting does not end it for the others. Where nobody waits any more, it is
+given up. One that takes far longer than its size explains counts as hung, and all who wait for it go on with
+their next model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from llm_router.decision import Candidate
+from llm_router.errors import HostBusy, HostTimeout, ProviderError, RunnerFailed
+from llm_router.hosts.desk import Desk, Load, Start, Ticket, Unload
+from llm_router.hosts.load import HostLoad, resident_gb
+from llm_router.hosts.residency_settings import ResidencySettings
+from llm_router.hosts.snapshot import HostSnapshot, ResidentModel
+from llm_router.names import canonical
+from llm_router.request import Json
+
+HUNG_GB_PER_S = 0.3
+HUNG_OVERHEAD_S = 30.0
+"""A load slower than that does not come to an end; the slowest disks seen read 1 GB in a second."""
+
+_LARGE_SHARE = 1 / 3
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.02, 0.5
+_FOREVER = -1
+
+
+class Loader(Protocol):
+    """What is asked of a host whose memory is managed."""
+
+    name: str
+
+    async def preload(self, model: str, *, num_ctx: int | None, keep_alive: Json) -> float | None: ...
+
+    async def resident(self) -> Sequence[ResidentModel]: ...
+
+
+class Seat:
+    """The place of one request at a host; ``leave`` it whatever happened."""
+
+    __slots__ = ("_future", "_here", "_loop", "_number", "load_s")
+
+    def __init__(self, here: _Host | None = None, number: int = 0) -> None:
+        self._here = here
+        self._number = number
+        self.load_s = 0.0
+        """Seconds of a load that this request waited for."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._future: asyncio.Future[None] | None = None
+
+    def leave(self) -> None:
+        here, self._here = self._here, None
+        if here is not None:
+            here.left(self._number)
+
+    def prepare(self) -> None:
+        """Before anybody can tell it anything."""
+        self._loop = asyncio.get_running_loop()
+        self._future = self._loop.create_future()
+
+    async def wait(self) -> None:
+        """Until the model may be asked. Raises the ProviderError of a load that failed."""
+        if self._future is not None:
+            await self._future
+
+    def tell(self, error: ProviderError | None = None) -> None:
+        """From any thread: it may ask now, or its load has failed."""
+        loop, future = self._loop, self._future
+        if loop is None or future is None:
+            return
+
+        def settle() -> None:
+            if not future.done():
+                if error is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(error)
+
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is loop:
+            settle()
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(settle)
+
+
+NO_SEAT = Seat()
+"""At hosts whose memory is nobody's business here."""
+
+
+class Residency:
+    """One desk for each host that can be told to load and unload.
+
+    ``reserved`` are models that are never told to leave. ``changed`` is called with a host's name whenever
+    something was loaded or unloaded there. ``clock_s`` is a steady clock.
+    """
+
+    def __init__(
+        self,
+        loaders: Iterable[Loader],
+        settings: ResidencySettings,
+        *,
+        usable_gb: float,
+        reserved: Iterable[str],
+        clock_s: Callable[[], float],
+        changed: Callable[[str], None],
+    ) -> None:
+        kept = frozenset(map(canonical, reserved))
+        self._clock_s = clock_s
+        self._hosts = {
+            loader.name: _Host(
+                loader, Desk(usable_gb, kept=kept, parallel=settings.parallel), settings, clock_s, changed
+            )
+            for loader in loaders
+        }
+
+    def seen(self, snapshots: Iterable[HostSnapshot], looked_s: Mapping[str, float]) -> None:
+        """What was found at the hosts, and when each look began on the clock: older news count nothing."""
+        for snapshot in snapshots:
+            here = self._hosts.get(snapshot.name)
+            if here is not None and snapshot.reachable:
+                here.seen(snapshot, looked_s.get(snapshot.name, 0.0))
+
+    def loads(self) -> Mapping[str, HostLoad]:
+        """What goes on at each host."""
+        now_s = self._clock_s()
+        return {name: here.load(now_s) for name, here in self._hosts.items()}
+
+    async def seat(self, candidate: Candidate) -> Seat:
+        """Waits until the candidate may be asked. Raises a ProviderError where its load fails, or HostBusy
+        where too many wait."""
+        here = self._hosts.get(candidate.host)
+        if here is None or candidate.remote:
+            return NO_SEAT
+        return await here.seat(candidate)
+
+    async def close(self) -> None:
+        """Gives up what is being loaded from here."""
+        for here in self._hosts.values():
+            await here.close()
+
+
+class _Host:
+    """One host: its desk, and the tasks that carry out what the desk says."""
+
+    def __init__(
+        self,
+        loader: Loader,
+        desk: Desk,
+        settings: ResidencySettings,
+        clock_s: Callable[[], float],
+        changed: Callable[[str], None],
+    ) -> None:
+        self._loader = loader
+        self._desk = desk
+        self._settings = settings
+        self._clock_s = clock_s
+        self._changed = changed
+        self._changed_s = -1.0
+        self._seats: dict[int, Seat] = {}
+        self._numbers = itertools.count(1)
+        self._served: dict[str, str] = {}
+        self._contexts: dict[str, int | None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._load_task: tuple[str, asyncio.Task[None]] | None = None
+        self._lock = threading.RLock()
+        self._closed = False
+
+    def seen(self, snapshot: HostSnapshot, looked_s: float) -> None:
+        with self._lock:
+            if looked_s < self._changed_s:
+                return
+            self._take(snapshot.resident.values())
+            if snapshot.usable_memory_gb is not None:
+                self._desk.usable_gb = snapshot.usable_memory_gb
+
+    def _take(self, models: Iterable[ResidentModel]) -> None:
+        resident = {canonical(model.name): model for model in models}
+        self._desk.seen(
+            {name: resident_gb(model) for name, model in resident.items()},
+            frozenset(name for name, model in resident.items() if not self._as_planned(name, model)),
+        )
+
+    def _as_planned(self, name: str, model: ResidentModel) -> bool:
+        planned = self._contexts.get(name)
+        return planned is None or model.context_length in (None, 0, planned)
+
+    def load(self, now_s: float) -> HostLoad:
+        with self._lock:
+            return self._desk.load(now_s)
+
+    async def seat(self, candidate: Candidate) -> Seat:
+        with self._lock:
+            if self._desk.waiting >= self._settings.max_waiting:
+                raise HostBusy(
+                    f"{candidate.host} is busy",
+                    why=f"{self._desk.waiting} requests wait there (residency.max_waiting)",
+                    hint="come back in a moment",
+                    host=candidate.host,
+                    model=candidate.model,
+                )
+            number = next(self._numbers)
+            seat = self._seats[number] = Seat(self, number)
+            name = canonical(candidate.served_as)
+            self._served[name] = candidate.served_as
+            self._contexts[name] = candidate.num_ctx
+            estimate = candidate.estimate
+            self._desk.enter(
+                Ticket(number, name, estimate.memory_gb, estimate.load_s, estimate.answering_s),
+                self._clock_s(),
+            )
+            waits = self._act(seat)
+        if waits:
+            try:
+                await seat.wait()
+            except BaseException:
+                seat.leave()
+                raise
+        return seat
+
+    def left(self, number: int) -> None:
+        with self._lock:
+            self._seats.pop(number, None)
+            self._desk.ended(number)
+            loading = self._load_task
+            if loading is not None and self._desk.loads_for_nobody == loading[0]:
+                loading[1].cancel()
+            self._act()
+
+    def _act(self, newcomer: Seat | None = None) -> bool:
+        """Does what the desk says; whether the newcomer still has to wait. Called with the lock held."""
+        waits = newcomer is not None
+        if self._closed or not _loop_runs():
+            return waits
+        for action in self._desk.next(self._clock_s()):
+            match action:
+                case Start(ticket):
+                    seat = self._seats.get(ticket.number)
+                    if seat is newcomer and seat is not None:
+                        waits = False
+                    elif seat is not None:
+                        seat.tell()
+                case Unload(model):
+                    self._begin(self._unload(model))
+                case Load(model, memory_gb):
+                    self._load_task = model, self._begin(self._load(model, memory_gb))
+        if waits and newcomer is not None:
+            newcomer.prepare()
+        return waits
+
+    def _begin(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _load(self, model: str, memory_gb: float) -> None:
+        error: ProviderError | None = None
+        load_s: float | None = None
+        resident: Sequence[ResidentModel] | None = None
+        limit_s = memory_gb / HUNG_GB_PER_S + HUNG_OVERHEAD_S
+        served = self._served.get(model, model)
+        begun_s = self._clock_s()
+        try:
+            async with asyncio.timeout(limit_s):
+                load_s = await self._loader.preload(
+                    served, num_ctx=self._contexts.get(model), keep_alive=self._keep_alive(model, memory_gb)
+                )
+            if load_s is None:  # servers do not tell it of an embedder
+                load_s = self._clock_s() - begun_s
+            resident = await self._in_memory()
+        except TimeoutError:
+            error = HostTimeout(
+                f"{served} was not loaded within {limit_s:.0f} s",
+                why=f"{memory_gb:.0f} GB take no longer than that on any disk, so the load hangs",
+                host=self._loader.name,
+                model=served,
+            )
+        except ProviderError as failed:
+            error = failed
+        except BaseException:
+            error = RunnerFailed(
+                f"the loading of {served} was given up", host=self._loader.name, model=served
+            )
+            raise
+        finally:
+            self._loaded(model, error, load_s or 0.0, resident)
+
+    async def _in_memory(self) -> Sequence[ResidentModel] | None:
+        """What the load really takes is known now; the next one is planned with it."""
+        try:
+            return await self._loader.resident()
+        except ProviderError:
+            return None
+
+    def _loaded(
+        self,
+        model: str,
+        error: ProviderError | None,
+        load_s: float,
+        resident: Sequence[ResidentModel] | None,
+    ) -> None:
+        with self._lock:
+            self._load_task = None
+            self._note_change()
+            if error is None:
+                self._desk.loaded(model)
+                if resident is not None:
+                    self._take(resident)
+                for number in self._desk.waiting_for(model):
+                    if (seat := self._seats.get(number)) is not None:
+                        seat.load_s = load_s
+            else:
+                for ticket in self._desk.load_failed(model):
+                    seat = self._seats.get(ticket.number)
+                    if seat is not None:
+                        seat.tell(copy.copy(error))
+            self._act()
+
+    async def _unload(self, model: str) -> None:
+        try:
+            async with asyncio.timeout(self._settings.unload_s):
+                await self._loader.preload(self._served.get(model, model), num_ctx=None, keep_alive=0)
+                look_s = _FIRST_LOOK_S
+                while any(canonical(one.name) == model for one in await self._loader.resident()):
+                    await asyncio.sleep(look_s)
+                    look_s = min(2 * look_s, _LAST_LOOK_S)
+        except (TimeoutError, ProviderError):
+            pass  # others use it: then Ollama makes room by itself, as it would without this router
+        finally:
+            with self._lock:
+                self._note_change()
+                self._desk.unloaded(model)
+                self._act()
+
+    def _note_change(self) -> None:
+        self._changed_s = self._clock_s()
+        self._changed(self._loader.name)
+
+    def _keep_alive(self, model: str, memory_gb: float) -> Json:
+        if model in self._desk.kept:
+            return _FOREVER
+        large = memory_gb > _LARGE_SHARE * self._desk.usable_gb
+        seconds = self._settings.keep_alive_large_s if large else self._settings.keep_alive_s
+        return f"{seconds:.0f}s"
+
+    async def close(self) -> None:
+        self._closed = True
+        loop = asyncio.get_running_loop()
+        tasks = [task for task in self._tasks if task.get_loop() is loop]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,33 @@
+"""Settings of the memory of Ollama hosts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class ResidencySettings(msgspec.Struct, frozen=True, kw_only=True):
+    manage: Annotated[
+        bool,
+        Meta(
+            description="load and unload models on Ollama hosts in an order of the router's own; "
+            "false leaves it to Ollama"
+        ),
+    ] = True
+    keep_alive_s: Annotated[
+        float, Meta(gt=0, description="how long a model that the router loaded stays after its last answer")
+    ] = 14_400.0
+    keep_alive_large_s: Annotated[
+        float, Meta(gt=0, description="the same for a model that takes more than a third of the memory")
+    ] = 1_800.0
+    max_waiting: Annotated[
+        int, Meta(ge=1, description="requests that may wait at one host; beyond that it counts as busy")
+    ] = 256
+    parallel: Annotated[
+        int, Meta(ge=1, description="requests of one model that a host answers at once (OLLAMA_NUM_PARALLEL)")
+    ] = 1
+    unload_s: Annotated[
+        float, Meta(gt=0, description="how long to wait until a model that was told to leave has left")
+    ] = 30.0
