@@ -190,7 +190,7 @@ async def test_a_limit_is_a_429_with_retry_after(start: Start, tmp_path: Path) -
 
 async def test_managing_and_reading_records_need_an_admin(start: Start, tmp_path: Path) -> None:
     here = await with_keys(start, tmp_path, entry("user", "u"), entry("boss", "b", admin=True))
-    for path in ("/metrics", "/router/decisions"):
+    for path in ("/metrics", "/router/decisions", "/router/hosts"):
         assert (await here.get(path, x_api_key="u"))[0] == 403
         assert (await here.get(path, x_api_key="b"))[0] == 200
     assert (await here.post("/api/pull", {"model": "phi4", "stream": False}, x_api_key="u"))[0] == 403

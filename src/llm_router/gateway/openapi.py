@@ -200,6 +200,12 @@ def _pages() -> dict[str, Any]:
             )
             | {"parameters": [path]}
         },
+        "/router/hosts": {
+            "get": _page(
+                "What is in the memory of each host, who waits and what is loaded there",
+                thing(("hosts",), hosts=listed(ref("HostNow"))),
+            )
+        },
         "/router/decisions": {
             "get": _page("The last decisions", thing(("decisions",), decisions=listed(_RECORD)))
             | {"parameters": [limit]}

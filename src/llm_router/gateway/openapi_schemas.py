@@ -470,4 +470,52 @@ SCHEMAS: dict[str, Schema] = {
         ),
         "description": "A decision, as docs/reference/decision.md tells it",
     },
+    "HostNow": {
+        **thing(
+            (
+                "name",
+                "kind",
+                "url",
+                "reachable",
+                "problem",
+                "version",
+                "usable_memory_gb",
+                "age_s",
+                "resident",
+                "queues_known",
+                "loading",
+                "loads_waiting",
+                "demand_per_hour",
+                "kept",
+            ),
+            name=TEXT,
+            kind=const("ollama", "openai", "embedded"),
+            url=TEXT,
+            reachable=SWITCH,
+            problem=or_null(TEXT),
+            version=or_null(TEXT),
+            usable_memory_gb=or_null(NUMBER),
+            age_s=or_null(NUMBER),
+            resident=listed(
+                thing(
+                    ("name", "size_gb", "context_length", "expires_at", "kept", "running", "waiting"),
+                    name=TEXT,
+                    size_gb=or_null(NUMBER),
+                    context_length=or_null({"type": "integer"}),
+                    expires_at=or_null(TEXT),
+                    kept=SWITCH,
+                    running=or_null({"type": "integer"}),
+                    waiting=or_null({"type": "integer"}),
+                )
+            ),
+            queues_known=SWITCH,
+            loading=or_null(
+                thing(("model", "left_s", "waiting"), model=TEXT, left_s=NUMBER, waiting={"type": "integer"})
+            ),
+            loads_waiting=listed(thing(("model", "waiting"), model=TEXT, waiting={"type": "integer"})),
+            demand_per_hour={"type": "object", "additionalProperties": NUMBER},
+            kept=listed(TEXT),
+        ),
+        "description": "One host, as docs/guides/gateway.md tells it",
+    },
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -16,6 +17,7 @@ from llm_router.gateway.app import Page, Visit
 from llm_router.gateway.dry_run import request_of
 from llm_router.gateway.metrics import CONTENT_TYPE, Metrics
 from llm_router.gateway.refusals import NotHere
+from llm_router.hosts.told import hosts_told
 from llm_router.names import is_auto
 from llm_router.providers.ollama import OllamaProvider
 from llm_router.records.reader import Records
@@ -41,6 +43,7 @@ def pages(*, manages: bool, metrics: Metrics | None = None, recorder: Recorder |
         "/v1/models": {"GET": _models},
         "/v1/models/": {"GET": _model},
         "/router/route": {"POST": _route},
+        "/router/hosts": {"GET": _hosts},
         "/openapi.json": {"GET": _openapi},
     }
     if metrics is not None:
@@ -128,6 +131,15 @@ async def _route(visit: Visit) -> None:
         visit.may_ask(request)
         decision = caller.allowed(await visit.router.decide(request))
         visit.reply(200, _encoder.encode(decision.as_json()))
+
+
+async def _hosts(visit: Visit) -> None:
+    """What is in each host's memory, who waits and what is loaded there."""
+    visit.gateway.keys.admin(visit.exchange.headers)
+    router = visit.router
+    usable_gb = router.fleet.machine.usable_memory_gb
+    told = hosts_told(await router.hosts(), router.loads(), time.time(), usable_gb=usable_gb)
+    visit.reply(200, _encoder.encode(told))
 
 
 def _metrics_page(metrics: Metrics, recorder: Recorder | None) -> Page:
