@@ -80,7 +80,7 @@ async def test_who_leaves_does_not_end_a_load_that_others_wait_for(box: FakeOlla
         first = asyncio.ensure_future(router.run(task(SMALL, "one")))
         await box.until(lambda server: server.loading == SMALL)
         second = asyncio.ensure_future(router.run(task(SMALL, "two")))
-        while sum(work.waiting for work in router.loads()["box"].models.values()) < 2:
+        while sum(work.waiting for work in router.loads()["box"].models.values()) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
