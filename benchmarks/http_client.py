@@ -1,4 +1,4 @@
-"""Which HTTP client: CPU per call and per streamed line of aiohttp, httpx2 and httpx, side by side.
+"""Which HTTP client: CPU per call and per streamed line of ours, aiohttp, httpx2 and httpx, side by side.
 
     python benchmarks/http_client.py [--calls 1000] [--rounds 5] [--json FILE]
 
@@ -82,6 +82,38 @@ async def with_aiohttp(url: str, calls: int) -> tuple[float, float]:
         return await timed(one, calls), await timed(many, calls // 20)
 
 
+async def with_our_own(url: str, calls: int) -> tuple[float, float]:
+    from llm_router.http1.client import Pool
+
+    pool, head = Pool(url, connect_s=5.0), {"content-type": "application/json"}
+    body = json.dumps(BODY).encode()
+
+    async def pieces(path: str) -> bytes:
+        response = await pool.request("POST", path, json.dumps(BODY).encode(), head, limit_s=30.0)
+        found = b""
+        while piece := await response.readany(30.0):
+            found += piece
+        response.release()
+        return found
+
+    async def one() -> None:
+        json.loads(await pieces("/one"))
+
+    async def many() -> None:
+        response = await pool.request("POST", "/many", body, head, limit_s=30.0)
+        rest = b""
+        while piece := await response.readany(30.0):
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                json.loads(line)
+        response.release()
+
+    try:
+        return await timed(one, calls), await timed(many, calls // 20)
+    finally:
+        await pool.close()
+
+
 def with_httpx_like(name: str) -> Round:
     async def run(url: str, calls: int) -> tuple[float, float]:
         httpx = importlib.import_module(name)
@@ -119,7 +151,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    clients: dict[str, Round] = {"aiohttp": with_aiohttp}
+    clients: dict[str, Round] = {"ours": with_our_own, "aiohttp": with_aiohttp}
     clients |= {n: with_httpx_like(n) for n in ("httpx2", "httpx") if importlib.util.find_spec(n)}
     here, there = multiprocessing.Pipe()
     server = multiprocessing.Process(target=serve, args=(there,), daemon=True)

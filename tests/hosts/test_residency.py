@@ -71,7 +71,8 @@ async def test_two_that_cannot_share_the_memory_are_both_answered(box: FakeOllam
         tasks = [task((LARGE, OTHER)[n % 2], f"task {n}") for n in range(12)]
         answers = await asyncio.gather(*map(router.run, tasks))
     assert [answer.model for answer in answers] == [one.model for one in tasks]
-    assert len([reason for _, reason in reasons(box) if reason == "load"]) == 2
+    # One more where some of the first model's tasks come when it has been told to leave already.
+    assert len([reason for _, reason in reasons(box) if reason == "load"]) in (2, 3)
 
 
 async def test_who_leaves_does_not_end_a_load_that_others_wait_for(box: FakeOllama) -> None:

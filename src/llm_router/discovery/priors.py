@@ -159,14 +159,18 @@ def _shipped_choice(category: Category, shipped: Fleet) -> Model:
     return shipped.models[category.models[0].model]
 
 
+_PATIENT = 0.15
+
+
 def _gb_per_token(model: Model) -> float:
     share = model.active_params_b / model.params_b if model.active_params_b and model.params_b else 1.0
     return model.file_gb * share
 
 
 def _score(model: Model, quality: float, category: Category, machine: Machine) -> float:
-    """The policy's own score with its default weights, for a resident model and a short prompt."""
-    settings = PolicySettings()
+    """The policy's own score for a resident model and a short prompt, by one who has time: a fleet file says
+    what a model is good for, and how much waiting counts is decided request by request."""
+    settings = PolicySettings(time_weight=_PATIENT)
     cost = estimates.estimate(
         estimates.speed_of(model, machine),
         prompt_tokens=200,

@@ -126,6 +126,10 @@ def _category(name: str, category: Category) -> Iterator[str]:
     if requires:
         yield f"    requires: {_flow(requires)}"
     yield f"    output_tokens: {category.output_tokens}"
+    if category.patience != 1.0:
+        yield f"    patience: {category.patience:g}"
+    if category.least_quality:
+        yield f"    least_quality: {category.least_quality:g}"
     if category.examples:
         yield "    examples:"
         yield from (f"      - {_text(example)}" for example in category.examples)

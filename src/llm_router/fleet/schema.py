@@ -148,6 +148,9 @@ class Category(msgspec.Struct, frozen=True, kw_only=True):
     examples: tuple[str, ...] = ()
     requires: Requirements = Requirements()
     output_tokens: Annotated[int, Meta(ge=0, description="usual length of an answer, in tokens")] = 400
+    patience: Annotated[
+        Positive, Meta(description="how much less waiting counts here: 4 makes a second cost a quarter")
+    ] = 1.0
     least_quality: Annotated[
         Quality, Meta(description="no model below this quality answers it, however long the others take")
     ] = 0.0

@@ -352,6 +352,8 @@ def _candidate(place: _Place, demand: Demand, moment: Moment, scenes: Mapping[st
         wait.queue_s,
     )
     impatience = (1 - settings.balance) / settings.balance
+    if demand.category is not None:
+        impatience /= demand.category.patience
     total_s = expected.total_s
     slowness = settings.time_weight * total_s / (total_s + settings.time_scale_s)
     held_up_s = wait.others * (prefill_s + unread.decode_s) + wait.behind_load * load_s
