@@ -43,6 +43,13 @@ class _Session:
     guard: AsyncGenerator[None, None]
 
 
+def without_secrets(url: str) -> str:
+    """An address as it may be shown: user and password are hidden."""
+    scheme, found, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{found}***@{place.rpartition('@')[2]}{slash}{path}" if "@" in place else url
+
+
 class HttpHost:
     """Connections to one server: one pool per event loop, opened on its first use there.
 
@@ -63,6 +70,8 @@ class HttpHost:
     ) -> None:
         self.name = name
         self.url = url.rstrip("/")
+        self.shown_url = without_secrets(self.url)
+        """For people: without a user and a password."""
         self.timeouts = timeouts
         self._read_status = read_status
         self._api_key = api_key
@@ -71,7 +80,7 @@ class HttpHost:
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
 
     def __repr__(self) -> str:
-        return f"HttpHost({self.name!r}, {self.url!r})"
+        return f"HttpHost({self.name!r}, {self.shown_url!r})"
 
     async def close(self) -> None:
         held = self._sessions.pop(asyncio.get_running_loop(), None)
@@ -255,7 +264,7 @@ class HttpHost:
         """The client's and the system's errors as ours, most specific first."""
         if isinstance(error, TimeoutError):
             return HostTimeout(
-                f"{self.name} at {self.url} did not answer",
+                f"{self.name} at {self.shown_url} did not answer",
                 why=f"nothing came for {_seconds(limit_s)}",
                 host=self.name,
                 model=model,
@@ -263,7 +272,7 @@ class HttpHost:
         if isinstance(error, client.ProtocolError):
             return self.bad(model, "it does not speak HTTP as expected", "check address and port")
         return HostUnreachable(
-            f"{self.name} at {self.url} is not reachable",
+            f"{self.name} at {self.shown_url} is not reachable",
             why=self._why_unreachable(error, begun=begun),
             hint=self._start_hint,
             host=self.name,
@@ -289,7 +298,7 @@ class HttpHost:
 
     def bad(self, model: str, why: str, hint: str | None = None) -> BadReply:
         return BadReply(
-            f"{self.name} at {self.url} sent no usable answer",
+            f"{self.name} at {self.shown_url} sent no usable answer",
             why=why,
             hint=hint,
             host=self.name,

@@ -92,13 +92,15 @@ class OllamaProvider:
             resident = wire.resident(ps)
             installed = await self._with_details(wire.installed(tags, allow_cloud=self.allow_cloud), version)
         except ProviderError as error:
-            return silent(self.name, self.kind, self.url, error)
+            return silent(self.name, self.kind, self._http.shown_url, error)
         except msgspec.ValidationError as error:
-            return unreachable(self.name, self.kind, self.url, f"it does not speak Ollama's API ({error})")
+            return unreachable(
+                self.name, self.kind, self._http.shown_url, f"it does not speak Ollama's API ({error})"
+            )
         return HostSnapshot(
             name=self.name,
             kind=self.kind,
-            url=self.url,
+            url=self._http.shown_url,
             reachable=True,
             version=version,
             installed={model.name: model for model in installed},

@@ -74,13 +74,15 @@ class OpenAICompatProvider:
         try:
             models, resident = wire.installed(await self._http.get("/v1/models"))
         except ProviderError as error:
-            return silent(self.name, self.kind, self.url, error)
+            return silent(self.name, self.kind, self._http.shown_url, error)
         except msgspec.ValidationError as error:
-            return unreachable(self.name, self.kind, self.url, f"it does not speak OpenAI's API ({error})")
+            return unreachable(
+                self.name, self.kind, self._http.shown_url, f"it does not speak OpenAI's API ({error})"
+            )
         return HostSnapshot(
             name=self.name,
             kind=self.kind,
-            url=self.url,
+            url=self._http.shown_url,
             reachable=True,
             installed={model.name: model for model in models},
             resident={
