@@ -113,7 +113,8 @@ def test_a_person_gets_sentences_in_the_width_there_is(
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
     labels = [line[2:10].strip() for line in lines if line.startswith("  ") and line[2] != " "]
-    assert labels == ["fleet", "traffic", "stays", "on call", "unused", "apart", "saves"]
+    told = [label for label in labels if label != "unused"]  # only where some model has nothing to do
+    assert told == ["fleet", "traffic", "stays", "on call", "apart", "saves"]
     assert all(len(line) <= int(columns) and line == line.rstrip() for line in lines)
     assert "\x1b" not in result.stdout
 
