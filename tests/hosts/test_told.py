@@ -10,7 +10,8 @@ from tests.support.worlds import GB, host, host_down
 
 from llm_router.hosts.load import HostLoad, ModelLoad
 from llm_router.hosts.snapshot import HostSnapshot, ResidentModel
-from llm_router.hosts.told import HostsTold, LoadingTold, LoadWaiting, hosts_told, masked
+from llm_router.hosts.told import HostsTold, LoadingTold, LoadWaiting, hosts_told
+from llm_router.providers.address import masked
 
 PHI = ResidentModel("phi4:latest", 11 * GB, 11 * GB, 8192, "2026-11-25T12:00:00Z")
 SMALL = ResidentModel("llama3.2:1b", GB, GB, 4096)

@@ -6,8 +6,9 @@ import pytest
 
 from llm_router.errors import HostUnreachable
 from llm_router.hosts.snapshot import HostSnapshot
+from llm_router.providers.address import masked
 from llm_router.providers.base import Timeouts
-from llm_router.providers.http import HttpHost, without_secrets
+from llm_router.providers.http import HttpHost
 from llm_router.providers.meaning import provider_error
 from llm_router.providers.ollama import OllamaProvider
 from llm_router.providers.openai_compat import OpenAICompatProvider
@@ -38,4 +39,4 @@ async def test_an_error_names_the_place_and_no_password() -> None:
 
 
 def test_an_address_without_a_user_stays_as_it_is() -> None:
-    assert without_secrets("http://127.0.0.1:11434/a@b") == "http://127.0.0.1:11434/a@b"
+    assert masked("http://127.0.0.1:11434/a@b") == "http://127.0.0.1:11434/a@b"

@@ -163,7 +163,7 @@ class _Source:
 
     async def look(self) -> _Seen:
         """Raises a ProviderError where a gateway that was named does not tell."""
-        from llm_router.hosts.told import masked
+        from llm_router.providers.address import masked
 
         if not self._url:
             return await self._from_hosts("serve.port is 0: name the gateway with --gateway")
@@ -186,7 +186,8 @@ class _Source:
     async def _from_gateway(self) -> HostsTold:
         import msgspec
 
-        from llm_router.hosts.told import HostsTold, masked
+        from llm_router.hosts.told import HostsTold
+        from llm_router.providers.address import masked
 
         if self._http is None:
             self._http = _connection(self._url)

@@ -283,10 +283,7 @@ class Desk:
                 m for m in self._waiting if m != loading and (not self._ready(m) or m in leaving)
             ),
             leaving=leaving,
-            demand_per_s={
-                model: rate * math.exp(-max(now_s - at_s, 0.0) / HORIZON_S)
-                for model, (rate, at_s) in self._demand.items()
-            },
+            demand_per_s={model: self._rate(model, now_s) for model in self._demand},
             kept=self.kept,
             parallel=self.parallel,
         )

@@ -7,13 +7,13 @@ Names of models are those of the host; of a model that only the router has seen,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from urllib.parse import urlsplit
 
 import msgspec
 
 from llm_router.hosts.load import HostLoad
 from llm_router.hosts.snapshot import HostKind, HostSnapshot, ResidentModel
 from llm_router.names import canonical
+from llm_router.providers.address import masked
 
 
 class ResidentTold(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,14 +79,6 @@ def hosts_told(
 ) -> HostsTold:
     """``now_s`` is wall clock; ``usable_gb`` holds where a host's own memory is not told."""
     return HostsTold(hosts=tuple(_host(host, loads.get(host.name), now_s, usable_gb) for host in hosts))
-
-
-def masked(url: str) -> str:
-    """An address without its user and password."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
 def _host(host: HostSnapshot, load: HostLoad | None, now_s: float, usable_gb: float) -> HostTold:

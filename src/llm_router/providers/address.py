@@ -44,3 +44,10 @@ def _bad(text: str, why: str) -> ConfigError:
     return ConfigError(
         f"cannot use {text!r} as the address of Ollama", why=why, hint="give it as http://HOST:11434"
     )
+
+
+def masked(url: str) -> str:
+    """An address as it may be shown: without its user and password. Takes any text, sound or not."""
+    scheme, found, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{found}***@{place.rpartition('@')[2]}{slash}{path}" if "@" in place else url

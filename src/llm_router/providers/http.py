@@ -16,6 +16,7 @@ import msgspec
 from llm_router.errors import BadReply, HostTimeout, HostUnreachable, ProviderError, RequestRejected
 from llm_router.http1 import client
 from llm_router.http1.client import HttpError, Pool, Response
+from llm_router.providers.address import masked
 from llm_router.providers.base import Timeouts
 from llm_router.request import Json, JsonObject
 
@@ -43,13 +44,6 @@ class _Session:
     guard: AsyncGenerator[None, None]
 
 
-def without_secrets(url: str) -> str:
-    """An address as it may be shown: user and password are hidden."""
-    scheme, found, rest = url.partition("://")
-    place, slash, path = rest.partition("/")
-    return f"{scheme}{found}***@{place.rpartition('@')[2]}{slash}{path}" if "@" in place else url
-
-
 class HttpHost:
     """Connections to one server: one pool per event loop, opened on its first use there.
 
@@ -70,7 +64,7 @@ class HttpHost:
     ) -> None:
         self.name = name
         self.url = url.rstrip("/")
-        self.shown_url = without_secrets(self.url)
+        self.shown_url = masked(self.url)
         """For people: without a user and a password."""
         self.timeouts = timeouts
         self._read_status = read_status
