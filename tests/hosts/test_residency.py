@@ -47,6 +47,7 @@ def reasons(box: FakeOllama) -> list[tuple[str, str]]:
 
 async def test_many_at_once_cause_one_load(box: FakeOllama) -> None:
     async with Router(settings=settings_for(box)) as router:
+        await router.decide("hello there")  # from here on all of them come in the same moment
         answers = await asyncio.gather(*(router.run(task(SMALL, f"task {n}")) for n in range(20)))
     assert [answer.model for answer in answers] == [SMALL] * 20
     assert reasons(box) == [(SMALL, "load")]
@@ -107,6 +108,7 @@ async def test_a_load_that_hangs_ends_for_all_who_wait(
     monkeypatch.setattr(module, "HUNG_OVERHEAD_S", 0.2)
     monkeypatch.setattr(module, "HUNG_GB_PER_S", 1e6)
     async with Router(settings=settings_for(box)) as router:
+        await router.decide("hello there")  # from here on all of them come in the same moment
         box.fault(Fault.WEDGED, model=SMALL)
         found = await asyncio.gather(
             *(router.run(task(SMALL, f"task {n}")) for n in range(3)), return_exceptions=True
@@ -130,6 +132,7 @@ async def test_a_full_queue_says_that_the_host_is_busy(box: FakeOllama) -> None:
 
 async def test_what_fails_to_load_fails_for_all_and_the_next_model_answers(box: FakeOllama) -> None:
     async with Router(settings=settings_for(box)) as router:
+        await router.decide("hello there")  # from here on all of them come in the same moment
         box.fault(Fault.OOM, model=SMALL)
         answers = await asyncio.gather(*(router.run("What's 2+2?") for _ in range(4)))
     assert {answer.model for answer in answers}.isdisjoint({SMALL})
