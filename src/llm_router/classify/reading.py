@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 
@@ -213,10 +213,14 @@ def corrected(parts: features.Parts, known: Collection[str], slips: Slips) -> fe
 
 def slips_of(vocabulary: Sequence[str], idf: Floats) -> Slips:
     """Knows the common words of a vocabulary, the most usual first."""
+    return Slips(partial(_common_words, vocabulary, idf))
+
+
+def _common_words(vocabulary: Sequence[str], idf: Floats) -> list[str]:
     common = np.flatnonzero(idf <= idf.max() - COMMON).tolist()
     words = [place for place in common if features.is_word(vocabulary[place])]
     usual_first = sorted(words, key=lambda place: (idf[place], vocabulary[place]))
-    return Slips(vocabulary[place] for place in usual_first)
+    return [vocabulary[place] for place in usual_first]
 
 
 @lru_cache(maxsize=8192)
