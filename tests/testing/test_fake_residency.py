@@ -328,3 +328,22 @@ async def test_real_time_makes_the_pace_felt() -> None:
         passed_s = asyncio.get_running_loop().time() - started
     assert passed_s > 0.044
     assert answer["load_duration"] > 44_000_000
+
+
+async def test_the_most_that_waited_for_the_loader_at_a_time_is_told(
+    client: RawClient, server: FakeOllama
+) -> None:
+    assert server.most_pending == 0
+    server.fault(Fault.SLOW_LOAD, times=1)
+    asking = [asyncio.ensure_future(client.chat(model)) for model in ("phi4", "mistral:7b", "mistral:7b")]
+    await server.until(lambda server: server.loading is not None and server.in_flight == 3)
+    server.release()
+    await asyncio.gather(*asking)
+    await client.chat("phi4")
+    assert server.most_pending == 3
+
+
+async def test_its_clock_may_be_ahead_of_this_machines() -> None:
+    async with FakeOllama(clock_ahead_s=7200.0) as server, RawClient(server.url) as client:
+        await client.chat("phi4", keep_alive="1h")
+        assert 3 * 3600 - 60 < await stay_s(client, "phi4:latest") <= 3 * 3600

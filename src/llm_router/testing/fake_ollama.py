@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from llm_router.testing.closing import close_runner
 from llm_router.testing.fake_answers import Answer, Reply, Token, ToolCall
 from llm_router.testing.fake_faults import HTML_PAGE, Fault, FaultScript, ScriptedFault
 from llm_router.testing.fake_inference import Backend
@@ -89,11 +90,14 @@ class FakeOllama:
         pace: Pace | None = None,
         reply: Reply | None = None,
         call_tools: bool = False,
+        clock_ahead_s: float = 0.0,
         faults: Iterable[Fault] = (),
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         """Describe a server; nothing listens before it is entered. Port 0 takes any free port.
+
+        `clock_ahead_s` is how far its wall clock is ahead of this machine's, as /api/ps shows it.
 
         Raises:
             ValueError: when `host` is not a loopback address.
@@ -107,6 +111,7 @@ class FakeOllama:
             num_parallel=num_parallel,
             max_queue=max_queue,
             call_tools=call_tools,
+            clock_ahead_s=clock_ahead_s,
             pace=pace or Pace(),
         )
         self._models = tuple(models)
@@ -149,6 +154,11 @@ class FakeOllama:
     def wedged(self) -> bool:
         """Whether a WEDGED fault has struck and blocks every load."""
         return self._scheduler is not None and self._scheduler.wedged
+
+    @property
+    def most_pending(self) -> int:
+        """The most requests that ever waited for its loader at a time, the one being loaded for included."""
+        return self._scheduler.most_pending if self._scheduler else 0
 
     @property
     def in_flight(self) -> int:
@@ -228,7 +238,7 @@ class FakeOllama:
         for task in tuple(self._handling):
             task.cancel()
         if self._runner is not None:
-            await self._runner.cleanup()
+            await close_runner(self._runner)
         self._runner = None
 
     @contextmanager

@@ -52,6 +52,7 @@ class FakeSettings:
     num_parallel: int = 1
     max_queue: int = 512
     call_tools: bool = False
+    clock_ahead_s: float = 0.0
     pace: Pace = field(default_factory=Pace)
 
 
@@ -138,6 +139,7 @@ class Scheduler:
         self._loaded: dict[str, Runner] = {}
         self._turn = asyncio.Lock()
         self._pending = 0
+        self.most_pending = 0
         self._left = asyncio.Event()
         self._wedge: Gate | None = None
         self.loading: str | None = None
@@ -200,6 +202,7 @@ class Scheduler:
         if self._pending > self._settings.max_queue:
             raise RefusedError(503, BUSY_TEXT)
         self._pending += 1
+        self.most_pending = max(self.most_pending, self._pending)
         try:
             async with self._turn:
                 return await self._make_room_and_load(model, demand, strike)
@@ -315,7 +318,7 @@ class Scheduler:
 
     def _expiry(self, runner: Runner) -> datetime:
         stay = _FOREVER if math.isinf(runner.session_s) else timedelta(seconds=runner.session_s)
-        return datetime.now(UTC) + stay
+        return datetime.now(UTC) + timedelta(seconds=self._settings.clock_ahead_s) + stay
 
     async def _expire_and_wait(self, runner: Runner, why: str) -> None:
         self._left.clear()
