@@ -12,6 +12,8 @@ runs      every way of choosing at every rate and seed, as the command tells it,
           box worked until the last answer, against how long tasks came in; above 1.1 it cannot keep up.
           The map counts as saturated from the rate at which its mean is beyond 2,000 s
 variants  ``ours`` with other settings, and on a fleet that thinks less of gpt-oss:20b
+others    other days, for what was chosen by looking at the mixed one: bursts, three times as many simple and
+          quick tasks, four times as many for the largest models, a box of 64 GB; ``ratio`` is to the oracle
 claims    three figures that are often claimed of routing, against always using the largest model, at a rate
           at which nobody waits for another; loads as they are, and loads in no time
 """
@@ -19,6 +21,7 @@ claims    three figures that are often claimed of routing, against always using 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -26,7 +29,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,12 +38,12 @@ import msgspec
 from llm_router.fleet import Fleet, load_fleet
 from llm_router.fleet.schema import Category
 from llm_router.policy import PolicySettings
-from llm_router.simulate.mix import MIXED_DAY
+from llm_router.simulate.mix import MIXED_DAY, Kind
 from llm_router.simulate.ollama_box import BoxSettings
 from llm_router.simulate.play import Case, Outcome
 from llm_router.simulate.report import run_of
 from llm_router.simulate.strategies import POLICIES
-from llm_router.simulate.traces import synthetic
+from llm_router.simulate.traces import Arrivals, synthetic
 
 RESULTS = Path(__file__).with_name("results")
 RATES = (0.005, 0.01, 0.0125, 0.015, 0.0175, 0.02, 0.03, 0.05, 0.07, 0.1)
@@ -55,9 +58,50 @@ MANY_CORNERED = "gpt-oss:20b"
 Row = dict[str, object]
 
 
-def case(fleet: Fleet, rate: float, seed: int, requests: int, policy: PolicySettings | None = None) -> Case:
-    tasks = synthetic(fleet, MIXED_DAY, rate_per_s=rate, seed=seed, requests=requests)
-    box = BoxSettings(memory_gb=fleet.machine.usable_memory_gb)
+@dataclass(frozen=True)
+class Day:
+    """Which day it is, and on which box; ``times`` is how often a kind of task comes, against the mix."""
+
+    times: Mapping[str, float] = field(default_factory=dict)
+    arrivals: Arrivals = "poisson"
+    memory_gb: float | None = None
+
+    @property
+    def mix(self) -> Mapping[str, Kind]:
+        shares = {name: kind.share * self.times.get(name, 1.0) for name, kind in MIXED_DAY.items()}
+        whole = sum(shares.values())
+        return {name: replace(kind, share=shares[name] / whole) for name, kind in MIXED_DAY.items()}
+
+
+MIXED = Day()
+QUICK = ("simple_chat", "efficient_general", "efficient_reasoning")
+LARGEST = (
+    "max_vision",
+    "max_rag",
+    "max_quality_general",
+    "max_reasoning",
+    "max_reasoning_moe",
+    "long_context",
+)
+OTHERS = {
+    "bursts": (Day(arrivals="bursty"), (0.01, 0.03)),
+    "quick tasks": (Day(dict.fromkeys(QUICK, 3.0)), (0.02, 0.1)),
+    "large tasks": (Day(dict.fromkeys(LARGEST, 4.0)), (0.01, 0.02)),
+    "64 GB": (Day(memory_gb=64.0), (0.01, 0.05)),
+}
+
+
+def case(
+    fleet: Fleet,
+    rate: float,
+    seed: int,
+    requests: int,
+    policy: PolicySettings | None = None,
+    *,
+    day: Day = MIXED,
+) -> Case:
+    tasks = synthetic(fleet, day.mix, rate_per_s=rate, seed=seed, requests=requests, arrivals=day.arrivals)
+    box = BoxSettings(memory_gb=day.memory_gb or fleet.machine.usable_memory_gb)
     return Case(fleet, tasks, box, policy or PolicySettings()).answerable()
 
 
@@ -106,6 +150,23 @@ def variants(fleet: Fleet) -> Iterator[tuple[str, Fleet, PolicySettings]]:
     yield "crowd 0", fleet, PolicySettings(crowd_weight=0.0)
     yield "gpt-oss:20b 0.1 lower", less_of(fleet, MANY_CORNERED, 0.1), PolicySettings()
     yield "gpt-oss:20b 0.2 lower", less_of(fleet, MANY_CORNERED, 0.2), PolicySettings()
+
+
+def other_days(fleet: Fleet, seeds: Sequence[int], requests: int) -> Iterator[Row]:
+    """Per day, rate and seed: everybody but who always takes the largest, and ``ours`` by score alone."""
+    by_score = PolicySettings(prefer="score")
+    for name, (day, rates) in OTHERS.items():
+        for rate, seed in itertools.product(rates, seeds):
+            played = case(fleet, rate, seed, requests, day=day)
+            rows = {policy: POLICIES[policy](played) for policy in ("fixed_map", "ours", "oracle")}
+            rows["ours, prefer score"] = POLICIES["ours"](replace(played, policy=by_score))
+            for policy, outcome in rows.items():
+                yield {
+                    "day": name,
+                    **told(policy, rate, seed, outcome),
+                    "ratio": round(outcome.mean_s / rows["oracle"].mean_s, 3),
+                    "quality_ratio": round(outcome.quality / rows["fixed_map"].quality, 4),
+                }
 
 
 # ── what is claimed ──────────────────────────────────────────────────────────────────────────────────────
@@ -212,6 +273,7 @@ def main() -> None:
             for seed in seeds:
                 played = case(other, rate, seed, wish.requests, settings)
                 varied.append(told(name, rate, seed, POLICIES["ours"](played)))
+    elsewhere = list(other_days(fleet, seeds, wish.requests))
     claimed = [row for seed in seeds for row in claims(fleet, seed)]
     rows, changed = list(medians(runs)), list(medians(varied))
     alone = [
@@ -219,10 +281,13 @@ def main() -> None:
         for first in claimed
         if first["seed"] == seeds[0]
     ]
+    others = [row for name in OTHERS for row in medians([row for row in elsewhere if row["day"] == name])]
     held = list(bars(rows))
     told_of = ("rate_per_s", "policy", "mean_s", "p50_s", "p95_s", "loads", "quality", "drain", "gpt_oss_20b")
     show("medians over seeds", rows, told_of)
     show("ours otherwise", changed, told_of)
+    told_of_days = ("day", "rate_per_s", "policy", "mean_s", "p95_s", "loads", "quality_ratio", "ratio")
+    show("other days", others, told_of_days)
     show("alone", alone, ("loads", "policy", "mean_s", "simple_gb", "answering_gb_s", "held_gb", "quality"))
     for bar in held:
         print(f"{'holds' if bar['holds'] else 'FAILS':>6}  {bar['value']:>9}  {bar['what']}")
@@ -239,6 +304,7 @@ def main() -> None:
         "bars": held,
         "claims": alone,
         "variants": changed,
+        "others": others,
         "runs": runs,
     }
     path = wish.json or RESULTS / f"simulate-{now:%Y-%m-%d}.json"

@@ -106,7 +106,7 @@ class Candidate(Struct, frozen=True):
     with, in tokens (None where the server fixed it). ``remote`` says that the host passes the request on to a
     server on the internet. ``leaving`` are models that must leave the memory for it, ``regret_s`` what it
     takes to load them again as far as they are likely to be wanted, ``held_up`` how many requests it holds
-    up. ``stays`` says that it answered the turn before.
+    up, and ``held_up_cost`` what that takes off its score. ``stays`` says that it answered the turn before.
     """
 
     model: str
@@ -125,6 +125,7 @@ class Candidate(Struct, frozen=True):
     regret_s: float = 0.0
     held_up: int = 0
     stays: bool = False
+    held_up_cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

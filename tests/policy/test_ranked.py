@@ -31,16 +31,33 @@ def candidate(
     memory_gb: float = 10.0,
     host: str = "spark-1",
     stays: bool = False,
+    held_up_cost: float = 0.0,
 ) -> Candidate:
     estimate = Estimate(0.0, 1.0, 1.0, memory_gb, 100)
-    return Candidate(name, host, name, quality, "", resident, estimate, score, 4096, stays=stays)
+    return Candidate(
+        name,
+        host,
+        name,
+        quality,
+        "",
+        resident,
+        estimate,
+        score,
+        4096,
+        stays=stays,
+        held_up_cost=held_up_cost,
+    )
+
+
+LISTED = ("own", "weak", "cold", "warm")
+"""The fleet's order."""
 
 
 def order(
     *candidates: Candidate, selected: str = "own", locked: bool = False, **settings: object
 ) -> list[str]:
     told = PolicySettings(**settings)  # type: ignore[arg-type]
-    return [c.model for c in ranked(candidates, selected, told, locked=locked)]
+    return [c.model for c in ranked(candidates, selected, told, listed=LISTED, locked=locked)]
 
 
 OWN = candidate("own", 0.5)
@@ -57,17 +74,60 @@ def test_owner_lets_what_is_in_memory_and_scores_higher_go_first() -> None:
     assert order(OWN, COLD, WARM, WEAK) == ["warm", "own", "cold", "weak"]
 
 
-def test_map_puts_the_fleets_choice_first_whatever_is_in_memory() -> None:
-    assert order(COLD, WARM, OWN, WEAK, prefer="map") == ["own", "cold", "warm", "weak"]
+def test_owner_lets_the_score_decide_where_others_would_wait_for_more_than_the_choice_is_better() -> None:
+    own = candidate("own", 0.1, quality=0.9, held_up_cost=0.5)
+    quick = candidate("quick", 0.4, quality=0.8, held_up_cost=0.39)
+    assert order(own, quick) == ["quick", "own"]  # it spares others 0.11, and is 0.1 lower
+    little = candidate("little", 0.4, quality=0.8, held_up_cost=0.41)
+    assert order(own, little) == ["own", "little"]
+    # Who is better as well need only hold up others less at all.
+    assert order(own, candidate("better", 0.4, quality=1.0, held_up_cost=0.49)) == ["better", "own"]
+    assert order(own, candidate("slow", 0.4, quality=1.0, held_up_cost=0.5)) == ["own", "slow"]
+    # A lower score goes before nothing.
+    assert order(own, candidate("poor", 0.05, quality=0.8)) == ["own", "poor"]
+    assert order(own, quick, prefer="map") == ["own", "quick"]
+
+
+def test_owner_loads_something_quicker_than_the_choice_while_others_wait_and_the_choice_when_alone() -> None:
+    crowd = HostLoad(models={"other:latest": ModelLoad(1, 5.0, 5, 100.0)})
+    alone, many = decided(box("other")), decided(box("other"), moment=Moment({"spark-1": crowd}))
+    assert of(alone, "small").score > of(alone, "own").score  # whoever waits for the choice waits alone
+    assert [c.model for c in alone.chain[:2]] == ["own", "small"]
+    # Both write for as long; own's load keeps nobody, for nobody waits for another: the choice still goes.
+    assert [c.model for c in many.chain].index("own") < [c.model for c in many.chain].index("small")
+    behind = HostLoad(models={"other:latest": ModelLoad(0, 0.0, 5, 200.0)}, loads_waiting=("other:latest",))
+    late = decided(box(), moment=Moment({"spark-1": behind}))
+    assert of(late, "own").held_up_cost - of(late, "small").held_up_cost == pytest.approx(
+        0.3 * 5 * (40 - 10) / 60
+    )
+    assert late.answer_model == "small"
+    assert (
+        "small answers instead: own would take about 111 s (load 40 s) while 5 others wait, "
+        "small is 0.10 lower in quality and takes about 81 s (load 10 s)"
+    ) in late.reasons
+
+
+def test_map_keeps_the_fleets_order_whatever_is_in_memory() -> None:
+    assert order(COLD, WARM, OWN, WEAK, prefer="map") == ["own", "weak", "cold", "warm"]
+    far = candidate("weak", 0.7, host="spark-2")
+    found = ranked([OWN, WEAK, far], "own", PolicySettings(prefer="map"), listed=LISTED)
+    assert [c.host for c in found] == ["spark-1", "spark-2", "spark-1"]  # of one model the better place
+
+
+def test_map_goes_on_as_the_fleet_lists_where_its_choice_may_not_answer() -> None:
+    assert [c.model for c in decided(box("other"), prefer="map").chain] == ["own", "small", "other"]
+    whole = box("other")
+    without = replace(whole, installed={k: v for k, v in whole.installed.items() if k != "own"})
+    assert [c.model for c in decided(without, prefer="map", balance=0.1).chain] == ["small", "other"]
+    assert [c.model for c in decided(without, prefer="score", balance=0.1).chain] == ["other", "small"]
 
 
 def test_score_knows_no_choice_of_the_fleet() -> None:
     assert order(OWN, WARM, COLD, WEAK, prefer="score") == ["cold", "warm", "own", "weak"]
 
 
-@pytest.mark.parametrize("prefer", ["owner", "map"])
-def test_where_the_fleets_choice_may_not_answer_the_score_orders_the_rest(prefer: str) -> None:
-    assert order(WEAK, COLD, WARM, prefer=prefer) == ["cold", "warm", "weak"]
+def test_where_the_fleets_choice_may_not_answer_the_score_orders_the_rest() -> None:
+    assert order(WEAK, COLD, WARM) == ["cold", "warm", "weak"]
 
 
 def test_owner_takes_the_best_place_of_the_fleets_choice_where_it_has_several() -> None:
@@ -114,6 +174,7 @@ def test_ties_go_to_quality_then_to_less_memory_then_to_the_name_and_the_host() 
             resident=st.booleans(),
             host=st.sampled_from(["spark-1", "spark-2"]),
             stays=st.booleans(),
+            held_up_cost=st.floats(0, 2),
         ),
         max_size=6,
         unique_by=lambda c: (c.model, c.host),

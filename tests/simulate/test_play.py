@@ -250,6 +250,20 @@ def test_this_router_loads_little_and_leaves_ollama_nothing_to_evict(
     assert not any(event.what in ("evict", "expire") for event in watched.stage.box.events)
 
 
+def test_a_busy_box_does_not_stand_still_for_the_fleets_large_choices(shipped: Fleet) -> None:
+    """Small models can keep up with this day; loads of a 70B, each behind a victim with a queue, cannot."""
+    often = dict.fromkeys(("simple_chat", "efficient_general", "efficient_reasoning"), 3)
+    mix = {name: replace(kind, share=kind.share * often.get(name, 1)) for name, kind in MIXED_DAY.items()}
+    tasks = synthetic(shipped, mix, rate_per_s=0.1, seed=2, requests=600)
+    by = {
+        prefer: POLICIES["ours"](
+            Case(shipped, tasks, BoxSettings(112.0), PolicySettings(prefer=prefer)).answerable()
+        )
+        for prefer in ("owner", "score")
+    }
+    assert by["owner"].mean_s < 2 * by["score"].mean_s
+
+
 def test_with_prefer_map_the_desk_loads_in_turn_and_answers_as_the_map_says(shipped: Fleet) -> None:
     tasks = synthetic(shipped, MIXED_DAY, rate_per_s=0.02, seed=12, requests=300)
     case = Case(

@@ -4,15 +4,15 @@ candidates   the category's models (or the one asked for by name), on every host
 gates        each may or may not, with a code and a sentence (``gates.py``)
 wait         the queue of its host, who must leave the memory for it, whom it holds up (``waits.py``)
 score        quality - what its time costs, for who asks and for those who wait - what its memory costs
-order        by score; with ``prefer: owner`` the fleet's choice is what gets loaded, and only what is in
-             memory already goes before it; with ``map`` nothing does
+order        by score; with ``prefer: owner`` the fleet's choice is what gets loaded: what is in memory
+             already goes before it, and while others wait what holds them up less; with ``map`` nothing does,
+             and the fleet's order is the order
 stand-in     the embedded model, only where no candidate is left
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -104,30 +104,50 @@ def decide(
 
 
 def ranked(
-    candidates: Iterable[Candidate], selected: str, settings: PolicySettings, *, locked: bool = False
+    candidates: Iterable[Candidate],
+    selected: str,
+    settings: PolicySettings,
+    *,
+    listed: Iterable[str] = (),
+    locked: bool = False,
 ) -> list[Candidate]:
     """Best first; ties go to higher quality, then less memory, then the name, so that order is stable.
 
-    With ``prefer: owner`` the fleet's choice stands before all that are not in memory; one that is goes
-    before it by its score. With ``map`` it stands before all others. With ``locked`` who answered the turn
-    before goes on, whatever the score.
+    With ``prefer: owner`` the fleet's choice stands before all that score lower, and before those that score
+    higher and would have to be loaded, unless it holds up others for more than its lead in quality is worth.
+    With ``map`` models stand in the order of ``listed``, the fleet's, and the score only orders the hosts of
+    one. With ``locked`` who answered the turn before goes on, whatever the score.
     """
-
     candidates = list(candidates)
     if len(candidates) < 2:
         return candidates
-    lead = -math.inf
+    places: dict[str, int] = {}
+    own: Candidate | None = None
     if settings.prefer == "map":
-        lead = math.inf if any(c.model == selected for c in candidates) else -math.inf
+        places = {model: place for place, model in enumerate(dict.fromkeys(listed))}
     elif settings.prefer == "owner":
-        lead = max((c.score for c in candidates if c.model == selected), default=-math.inf)
+        own = max((c for c in candidates if c.model == selected), key=lambda c: c.score, default=None)
 
-    def key(c: Candidate) -> tuple[bool, bool, float, float, float, str, str]:
+    def key(c: Candidate) -> tuple[bool, int, bool, float, float, float, str, str]:
         goes_on = locked and c.stays
-        behind = lead > -math.inf and c.model != selected and not (c.resident and c.score > lead)
-        return not goes_on, behind, -c.score, -c.quality, c.estimate.memory_gb, c.model, c.host
+        behind = own is not None and c.model != selected and not _goes_before(c, own)
+        place = places.get(c.model, len(places))
+        return not goes_on, place, behind, -c.score, -c.quality, c.estimate.memory_gb, c.model, c.host
 
     return sorted(candidates, key=key)
+
+
+def _goes_before(other: Candidate, own: Candidate) -> bool:
+    """Whether another model may stand before the fleet's choice, with ``prefer: owner``.
+
+    The fleet's owner may well let those wait who get the model chosen for them. But everybody else at the
+    host waits for that load and that answer too, and they have asked for neither: where that costs more than
+    the choice is better, the score decides.
+    """
+    if other.score <= own.score:
+        return False
+    spared = own.held_up_cost - other.held_up_cost
+    return other.resident or spared > max(0.0, own.quality - other.quality)
 
 
 def model_facts(tag: str, world: World) -> Model:
@@ -216,7 +236,8 @@ class _Field:
         machine = world.fleet.machine
         scenes = {host.name: Scene(host, moment.load(host.name), machine) for host in world.fleet_hosts}
         found = [_candidate(place, demand, moment, scenes) for place in self.places]
-        chain = tuple(ranked(found, selected, world.settings, locked=moment.locked))
+        listed = (place.standing.tag for place in self.places)
+        chain = tuple(ranked(found, selected, world.settings, listed=listed, locked=moment.locked))
         return chain, _savings(selected, chain, demand, world)
 
 
@@ -356,9 +377,10 @@ def _candidate(place: _Place, demand: Demand, moment: Moment, scenes: Mapping[st
         impatience /= demand.category.patience
     total_s = expected.total_s
     slowness = settings.time_weight * total_s / (total_s + settings.time_scale_s)
+    price_per_s = impatience * settings.crowd_weight / 60.0
     held_up_s = wait.others * (prefill_s + unread.decode_s) + wait.behind_load * load_s
-    crowd = settings.crowd_weight / 60.0 * (held_up_s + wait.regret_s)
-    score = quality - impatience * (slowness + crowd) - place.memory_cost
+    held_up_cost = price_per_s * held_up_s
+    score = quality - impatience * slowness - held_up_cost - price_per_s * wait.regret_s - place.memory_cost
     if stays:
         score += settings.stay_bonus
     if not wait.fits:
@@ -380,6 +402,7 @@ def _candidate(place: _Place, demand: Demand, moment: Moment, scenes: Mapping[st
         wait.regret_s,
         wait.others,
         stays,
+        held_up_cost,
     )
 
 

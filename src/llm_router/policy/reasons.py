@@ -97,8 +97,12 @@ def _outweighed(own: Candidate, best: Candidate) -> str:
     """Why the fleet's choice, which may answer too, does not: quality on one side, waiting on the other."""
     apart = best.quality - own.quality
     quality = "as good" if abs(apart) < 0.005 else f"{abs(apart):.2f} {'better' if apart > 0 else 'lower'}"
+    others = ""
+    if not best.resident and own.held_up:
+        waiting = f"{own.held_up} others wait" if own.held_up > 1 else "another one waits"
+        others = f" while {waiting}"
     return (
-        f"{own.model} would take about {_seconds(own.estimate.total_s)}{_load(own)}, "
+        f"{own.model} would take about {_seconds(own.estimate.total_s)}{_load(own)}{others}, "
         f"{best.model} is {quality} in quality and takes about {_seconds(best.estimate.total_s)}{_load(best)}"
     )
 

@@ -15,9 +15,9 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True):
     prefer: Annotated[
         Literal["owner", "map", "score"],
         Meta(
-            description="owner: what must be loaded is the fleet's choice, and what is in memory answers "
-            "instead where its score is higher; map: the fleet's choice answers whenever it may; "
-            "score: the score orders all of them"
+            description="owner: what must be loaded is the fleet's choice, but what is in memory or holds "
+            "up others less answers instead where its score is higher; map: the fleet's choice answers "
+            "whenever it may, then the others in its order; score: the score orders all of them"
         ),
     ] = "owner"
     balance: Annotated[
