@@ -188,7 +188,9 @@ class Router:
         """The decision, and why ``model`` is not the one that answers: what keeps it out, what flips it."""
         request = _as_request(request)
         decision, world = await self._decided(request)
-        return decision, why_not(model, self._meant(request, decision.category), decision, world)
+        moment = self._moment(request)  # that of the decision: nothing was waited for in between
+        meant = self._meant(request, decision.category)
+        return decision, why_not(model, meant, decision, world, moment)
 
     async def run(
         self,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgspec
 import pytest
 from tests.support.worlds import classified, host, host_down, whole_fleet, world
 
 from llm_router.errors import UnknownModel
 from llm_router.fleet import Fleet, load_fleet
+from llm_router.hosts.load import HostLoad, ModelLoad
+from llm_router.hosts.snapshot import ResidentModel
+from llm_router.names import canonical
 from llm_router.policy import PolicySettings, World, decide
+from llm_router.policy.waits import Moment
 from llm_router.policy.why_not import WhyNot, why_not
 from llm_router.request import RouteRequest
 
@@ -77,6 +84,53 @@ def test_an_owner_preference_is_named_as_the_reason_where_the_score_is_higher(fl
     answer = why_not(better.model, REQUEST, decision, here)
     assert any("policy.prefer: owner" in sentence for sentence in answer.kept_out)
     assert any("policy.prefer is score" in step for step in answer.flips)
+
+
+def _busy(fleet: Fleet) -> tuple[World, Moment]:
+    """Two models for simple chat are in memory, and the better one has a long queue."""
+    resident = [
+        ResidentModel(
+            tag,
+            round(fleet.models[tag].memory_gb * 1e9),
+            context_length=fleet.models[tag].planned_num_ctx,
+        )
+        for tag in ("mistral:7b", "gemma2:9b")
+    ]
+    here = world(fleet, whole_fleet(fleet, resident=resident))
+    load = HostLoad(models={canonical("gemma2:9b"): ModelLoad(1, 3.0, 9, 30.0)})
+    return here, Moment({here.hosts[0].name: load})
+
+
+def test_a_queue_is_what_keeps_it_out_and_what_would_flip_it(fleet: Fleet) -> None:
+    here, busy = _busy(fleet)
+    still = decide(REQUEST, classified("simple_chat"), here)
+    decision = decide(REQUEST, classified("simple_chat"), here, busy)
+    assert (still.answer_model, decision.answer_model) == ("gemma2:9b", "mistral:7b")
+    answer = why_not("gemma2:9b", REQUEST, decision, here, busy)
+    assert answer.kept_out[-1].endswith("and 10 under way or waiting at spark-1")
+    assert answer.flips == ("nobody else is being answered or waits at the hosts",)
+    assert answer.outcome == "then gemma2:9b would answer"
+
+
+def test_under_load_a_flip_is_tried_in_that_load(fleet: Fleet) -> None:
+    """By quality: what is promised must come out with the queues that there are."""
+    here, busy = _busy(fleet)
+    other = "nous-hermes2"
+    decision = decide(REQUEST, classified("simple_chat"), here, busy)
+    answer = why_not(other, REQUEST, decision, here, busy)
+    wanted = next(step for step in answer.flips if step.startswith("its quality"))
+    quality = float(wanted.split(" is ")[1].split(" or ")[0])
+    category = fleet.categories["simple_chat"]
+    choices = tuple(
+        msgspec.structs.replace(c, quality=quality) if c.model == other else c for c in category.models
+    )
+    changed = replace(
+        fleet,
+        categories={**fleet.categories, "simple_chat": msgspec.structs.replace(category, models=choices)},
+    )
+    flipped = replace(here, fleet=changed, settings=msgspec.structs.replace(here.settings, prefer="score"))
+    assert decide(REQUEST, classified("simple_chat"), flipped, busy).answer_model == other
+    assert answer.outcome == f"then {other} would answer"
 
 
 def test_what_cannot_be_mended_promises_nothing(fleet: Fleet) -> None:

@@ -13,10 +13,12 @@ import msgspec
 
 from llm_router.decision import Candidate, Decision, Rejection, RejectionCode
 from llm_router.fleet.schema import Choice
+from llm_router.hosts.load import HostLoad
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel
 from llm_router.names import canonical
 from llm_router.policy import gates
 from llm_router.policy.decide import World, case_for, decide, model_facts
+from llm_router.policy.waits import STILL, Moment
 from llm_router.request import JsonObject, RouteRequest
 
 _ROUNDS = 8
@@ -48,8 +50,13 @@ class WhyNot:
         }
 
 
-def why_not(model: str, request: RouteRequest, decision: Decision, world: World) -> WhyNot:
-    """Raises UnknownModel for a name that neither the fleet nor a host knows."""
+def why_not(
+    model: str, request: RouteRequest, decision: Decision, world: World, moment: Moment = STILL
+) -> WhyNot:
+    """``world`` and ``moment`` are those of the decision, so that what would flip it is tried in them.
+
+    Raises UnknownModel for a name that neither the fleet nor a host knows.
+    """
     tag = world.fleet.find(model) or model
     model_facts(tag, world)
     if decision.answer_model == tag:
@@ -58,7 +65,7 @@ def why_not(model: str, request: RouteRequest, decision: Decision, world: World)
     position = _position(tag, decision)
     if position is not None:
         kept_out.append(_outranked(decision.chain[position], decision.chain[0], world))
-    flips, outcome = _flips(tag, request, decision, world)
+    flips, outcome = _flips(tag, request, decision, world, moment)
     return WhyNot(tag, decision.answer_model, False, tuple(kept_out), flips, outcome)
 
 
@@ -92,6 +99,8 @@ def _outranked(own: Candidate, best: Candidate, world: World) -> str:
         return f"it answered the turn before, and a tool has just answered, though the {lead}"
     if own.score > best.score and world.settings.prefer != "score":
         return f"the fleet's choice goes first (policy.prefer: {world.settings.prefer}), though the {lead}"
+    if own.held_up:
+        return f"{lead}, and {own.held_up} under way or waiting at {own.host}"
     return lead
 
 
@@ -99,8 +108,12 @@ def _position(tag: str, decision: Decision) -> int | None:
     return next((i for i, c in enumerate(decision.chain) if c.model == tag and not c.stand_in), None)
 
 
-def _flips(tag: str, request: RouteRequest, decision: Decision, world: World) -> tuple[tuple[str, ...], str]:
+def _flips(
+    tag: str, request: RouteRequest, decision: Decision, world: World, moment: Moment
+) -> tuple[tuple[str, ...], str]:
     """Mends one obstacle after the other until ``tag`` answers, or until nothing can be mended."""
+    if decide(request, decision.classification, world, _quiet(moment)).answer_model == tag:
+        return ("nobody else is being answered or waits at the hosts",), f"then {tag} would answer"
     steps: list[str] = []
     for _ in range(_ROUNDS):
         step = _next_step(tag, request, decision, world)
@@ -108,13 +121,22 @@ def _flips(tag: str, request: RouteRequest, decision: Decision, world: World) ->
             break
         sentence, world = step
         steps.append(sentence)
-        decision = decide(request, decision.classification, world)
+        decision = decide(request, decision.classification, world, moment)
         if decision.answer_model == tag:
             return tuple(steps), f"then {tag} would answer"
     position = _position(tag, decision)
     if position is not None:
         return tuple(steps), f"then {tag} would be number {position + 1} of the chain"
     return (), f"no setting makes {tag} answer this request"
+
+
+def _quiet(moment: Moment) -> Moment:
+    """The same conversation at the same hosts, with nothing under way: what they hold and keep stays."""
+    loads = {
+        host: HostLoad(demand_per_s=load.demand_per_s, kept=load.kept, parallel=load.parallel)
+        for host, load in moment.loads.items()
+    }
+    return replace(moment, loads=loads)
 
 
 def _next_step(tag: str, request: RouteRequest, decision: Decision, world: World) -> tuple[str, World] | None:
