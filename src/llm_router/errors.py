@@ -39,10 +39,11 @@ Blocking and streaming calls raise the same classes.
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from llm_router.answer import Attempt
@@ -195,7 +196,15 @@ class ProviderError(LLMRouterError):
         self.host = host
         self.model = model
         self.status = status
+        self.repeats: ProviderError | None = None
         super().__init__(what, why=why, hint=hint)
+
+    def repeated(self) -> Self:
+        """The same failure for one more who waited for the same thing. ``repeats`` says which it is, so that
+        what happened once is counted once."""
+        again = copy.copy(self)
+        again.repeats = self.repeats or self
+        return again
 
 
 class HostUnreachable(ProviderError):

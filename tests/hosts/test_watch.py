@@ -219,3 +219,14 @@ def test_a_snapshot_finds_models_by_any_spelling_and_by_the_hosts_own_name() -> 
     assert snapshot.find_installed("phi4") is not None
     assert snapshot.find_resident("Phi4") is not None
     assert snapshot.find_installed("mistral:7b") is None
+
+
+def test_a_load_that_failed_once_counts_once_however_many_waited_for_it(clock: Clock) -> None:
+    health = Health(clock, threshold=2)
+    failure = OutOfMemory("out of memory")
+    for error in (failure.repeated(), failure.repeated().repeated(), failure):
+        health.failed("a", "phi4", error)
+    snapshot = HostSnapshot(name="a", kind="ollama", url="http://a", reachable=True)
+    assert health.unhealthy(snapshot) == {}
+    health.failed("a", "phi4", OutOfMemory("out of memory again").repeated())
+    assert "2 times" in health.unhealthy(snapshot)["phi4:latest"]

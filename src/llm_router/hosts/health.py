@@ -18,6 +18,7 @@ class _Circuit:
     failures: int = 0
     open_until_s: float = 0.0
     last_problem: str = ""
+    last_failure: ProviderError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ class Health:
             self.changes += 1
 
     def failed(self, host: str, model: str, error: ProviderError, *, version: str = "") -> None:
-        """Remembers a failure. A model that this version of a host cannot load is remembered for good."""
+        """Remembers a failure: once, however many waited for the load that failed. A model that this version
+        of a host cannot load is remembered for good."""
         self.changes += 1
         if isinstance(error, ModelUnusable):
             self._unusable[(host, version, canonical(model))] = error.why or error.what
@@ -62,6 +64,10 @@ class Health:
         if not error.blames_model:
             return
         circuit = self._circuits.setdefault((host, canonical(model)), _Circuit())
+        failure = error.repeats or error
+        if circuit.last_failure is failure:
+            return
+        circuit.last_failure = failure
         circuit.failures += 1
         circuit.last_problem = error.what
         if circuit.failures >= self._threshold:

@@ -12,7 +12,6 @@ their next model.
 from __future__ import annotations
 
 import asyncio
-import copy
 import itertools
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -327,7 +326,7 @@ class _Host:
                 for ticket in self._desk.load_failed(model):
                     seat = self._seats.get(ticket.number)
                     if seat is not None:
-                        seat.tell(copy.copy(error))
+                        seat.tell(error.repeated())
             self._act()
 
     async def _unload(self, model: str) -> None:
