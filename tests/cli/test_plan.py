@@ -61,6 +61,25 @@ def test_without_records_it_is_the_mix_and_that_is_told(invoke: Invoke) -> None:
     assert "no records at" in found["source_why"]
 
 
+def test_what_the_host_answers_at_a_time_is_planned_for(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each place has a KV cache of its own: gpt-oss:20b needs 14 GB and 6.4 for each."""
+    size = ("--from", "mix", "--memory-gb", "112", "--hours", "6")
+
+    def needs_gb(found: dict[str, Any]) -> float:
+        named = {m["model"]: m["memory_gb"] for m in (*found["stays"], *found["on_demand"])}
+        return float(named["gpt-oss:20b"])
+
+    one, three = told(invoke, *size), told(invoke, *size, "--parallel", "3")
+    assert (one["parallel"], three["parallel"]) == (1, 3)
+    assert needs_gb(three) - needs_gb(one) == pytest.approx(2 * 6.44, abs=0.2)
+    monkeypatch.setenv("LLM_ROUTER_RESIDENCY__PARALLEL", "3")
+    assert told(invoke, *size) == three
+    title = invoke("plan", *size).stdout.splitlines()[0]
+    assert title.endswith(", 3 answers of one at a time")
+
+
 def test_a_few_records_are_too_few_and_counted(invoke: Invoke, folder: Path) -> None:
     remember(folder, LEAST_TASKS - 1)
     found = told(invoke, "--memory-gb", "112")

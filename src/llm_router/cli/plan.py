@@ -67,6 +67,11 @@ class _Day:
 @click.option(
     "--memory-gb", type=click.FloatRange(1, 100_000), help="Plan for a box of this size and the whole fleet."
 )
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, 64),
+    help="OLLAMA_NUM_PARALLEL of the host, answers of one model at a time.  [default: residency.parallel]",
+)
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON.")
 @pass_options
 def plan(
@@ -77,6 +82,7 @@ def plan(
     source: str | None,
     host: str | None,
     memory_gb: float | None,
+    parallel: int | None,
     as_json: bool,
 ) -> None:
     """Proposes which models stay in memory and which come on demand, from the traffic and the memory.
@@ -97,7 +103,8 @@ def plan(
     configuration = options.configuration()
     box = _box(options, host, memory_gb, configuration)
     day = _day(box.fleet, configuration, hours, source)
-    settings = BoxSettings(box.memory_gb)
+    parallel = parallel or configuration.settings.residency.parallel
+    settings = BoxSettings(box.memory_gb, num_parallel=parallel)
     case = Case(box.fleet, day.tasks, settings, configuration.settings.policy).answerable()
     if not case.tasks:
         raise InvalidRequest(
@@ -111,9 +118,9 @@ def plan(
     with output.waiting("playing the day with several sets of models"):
         found = planned(case, rate_of(case.tasks))
     if as_json:
-        output.json_data(_json(found, box, day, hours))
+        output.json_data({"parallel": parallel, **_json(found, box, day, hours)})
     else:
-        _show(found, box, day, hours)
+        _show(found, box, day, hours, parallel)
 
 
 # ── what to plan for ─────────────────────────────────────────────────────────────────────────────────────
@@ -208,20 +215,22 @@ def _mix(fleet: Fleet, hours: float, told: str) -> _Day:
 # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _json(found: Plan, box: _Box, day: _Day, hours: float) -> object:
+def _json(found: Plan, box: _Box, day: _Day, hours: float) -> dict[str, object]:
     import msgspec
 
     told: dict[str, object] = msgspec.to_builtins(found)
     return {"host": box.host or None, "hours": hours, "source": day.source, "source_why": day.told, **told}
 
 
-def _show(found: Plan, box: _Box, day: _Day, hours: float) -> None:
+def _show(found: Plan, box: _Box, day: _Day, hours: float, parallel: int) -> None:
     from rich.text import Text
 
     from llm_router.cli.render import labelled
 
     console = output.console()
     title = f"Plan for {box.host or 'a box'}: {wording.gigabytes(found.memory_gb)} for models"
+    if parallel > 1:
+        title += f", {parallel} answers of one at a time"
     console.print(Text(title, style="bold"))
     labelled(list(_lines(found, box, day, hours)), console)
 
