@@ -59,6 +59,7 @@ from llm_router.hosts.load import HostLoad
 from llm_router.hosts.residency import NO_SEAT, Residency, Seat
 from llm_router.hosts.snapshot import HostKind, HostSnapshot
 from llm_router.hosts.watch import HostWatch
+from llm_router.in_step import in_step
 from llm_router.names import is_cloud, same_model
 from llm_router.policy import World, decide
 from llm_router.policy.decide import model_facts
@@ -278,6 +279,7 @@ class Router:
         """Asks one candidate for its whole answer."""
         provider = self._watch.provider(attempt.candidate.host)
         pieces = None
+        await in_step()
         if isinstance(provider, OpenAICompatProvider) and run.request.body is not None:
             try:
                 async with asyncio.timeout(self._left_s(run)):
@@ -371,6 +373,7 @@ class Router:
             if policy is None and request.wish.prefer is not None:
                 policy = preferring(self.settings.policy, request.wish.prefer)
         classification = await self._cascade.classify(request) if category is None else _asked_for(category)
+        await in_step()
         world = await self._world(policy)
         meant = self._meant(request, classification.category)
         decision = decide(meant, classification, world, self._moment(request))
@@ -433,6 +436,7 @@ class Router:
         if seat is NO_SEAT and not candidate.resident and provider.kind == "ollama":
             chunks = self._cold.chunks((candidate.host, candidate.served_as), chunks)
         try:
+            await in_step()
             with Deadline(self._left_s(run)) as deadline:
                 while (chunk := await deadline.next(chunks)) is not None:
                     if isinstance(chunk, Final):

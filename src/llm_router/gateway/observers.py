@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -82,6 +83,9 @@ class Observers:
 
     def served(self, served: Served) -> None:
         served.ended_s = time.perf_counter()
+        asyncio.get_running_loop().call_soon(self._tell_all, served)
+
+    def _tell_all(self, served: Served) -> None:
         for observer in self._observers:
             try:
                 observer.served(served)
