@@ -373,3 +373,25 @@ def test_a_snapshot_is_the_same_value_as_long_as_nothing_comes_or_goes(bench: Ma
     b.run(31.0)
     assert b.box.in_use("a") == 1
     assert b.box.snapshot() is before
+
+
+# ── a box without an accelerator ─────────────────────────────────────────────────────────────────────────
+
+
+def test_one_processor_loads_and_answers_at_half_the_speed_each(bench: MakeBench) -> None:
+    b = bench(one_processor=True)
+    b.ask("warm", "a")
+    b.ask("cold", "b", 20.0)
+    b.ask("past", "a", 30.0)
+    # 10 s of the load are left at 30 s. Reading and writing take 2 s each, and as much of the load is done.
+    assert b.run() == {"warm": 12.0, "past": 34.0, "cold": 44.0}
+
+
+def test_one_processor_reads_and_writes_at_half_the_speed_each(bench: MakeBench) -> None:
+    b = bench(one_processor=True)
+    for name in ("a", "b"):
+        b.box.preload(name)
+    b.ask("one", "a", 100.0, read=100, write=100)
+    b.ask("two", "b", 101.0, read=100, write=10)
+    # "two" takes 2 s to read and 2 s to write; "one" has written 20 by then, and writes 80 more alone.
+    assert b.run(200.0) == {"two": 105.0, "one": 113.0}

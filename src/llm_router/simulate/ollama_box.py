@@ -40,13 +40,15 @@ class BoxSettings:
     """The box, and what its operator has set. The defaults are Ollama's own, with one GPU.
 
     ``max_loaded`` is OLLAMA_MAX_LOADED_MODELS, ``num_parallel`` OLLAMA_NUM_PARALLEL, ``keep_alive_s``
-    OLLAMA_KEEP_ALIVE; infinity keeps for ever.
+    OLLAMA_KEEP_ALIVE; infinity keeps for ever. ``one_processor`` is a box without an accelerator, on which
+    reading, writing and loading take from each other.
     """
 
     memory_gb: float
     max_loaded: int = 3
     num_parallel: int = 1
     keep_alive_s: float = 300.0
+    one_processor: bool = False
     version: str = "0.33.0"
 
 
@@ -119,7 +121,7 @@ class OllamaBox:
         self.changed: Callable[[], None] = lambda: None
         self._engine = engine
         self._fleet = fleet
-        self._silicon = Silicon(engine)
+        self._silicon = Silicon(engine, one_processor=settings.one_processor)
         self._runners: dict[str, _Runner] = {}
         self._queue: deque[Work] = deque()
         self._loading: _Runner | None = None
@@ -286,7 +288,11 @@ class OllamaBox:
         self.loads += 1
         self.loaded_gb += facts.file_gb
         self._tell("load", work.model)
-        self._engine.after(self.speed(work.model).load_s, lambda: self._loaded(work))
+        load_s = self.speed(work.model).load_s
+        if self.settings.one_processor:
+            self._silicon.work(work.model, "load", load_s, 1.0, lambda: self._loaded(work))
+        else:
+            self._engine.after(load_s, lambda: self._loaded(work))
 
     def _loaded(self, work: Work) -> None:
         runner, self._loading = self._loading, None
