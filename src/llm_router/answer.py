@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from llm_router.decision import Decision
 from llm_router.errors import ProviderError
+from llm_router.hosts.speeds import NOT_MEASURED, Measured
 from llm_router.request import Json, JsonObject, ToolCall
 
 
@@ -86,7 +87,8 @@ class Attempt(Struct, frozen=True):
 class Answer:
     """What the caller gets. ``model`` is the one that really answered; ``attempts`` ends with it.
 
-    ``served_as`` is that host's own name for it. ``raw_end`` and ``context`` are as in ``Final``.
+    ``served_as`` is that host's own name for it. ``raw_end`` and ``context`` are as in ``Final``;
+    ``measured`` is what this answer taught of the speed of its model.
     """
 
     text: str
@@ -105,6 +107,7 @@ class Answer:
     served_as: str = ""
     raw_end: tuple[bytes, ...] = ()
     context: bytes = b""
+    measured: Measured = NOT_MEASURED
 
     def as_json(self) -> JsonObject:
         """The decision's shape and, beside it, the answer (docs/reference/decision.md)."""

@@ -75,6 +75,17 @@ class Rejection:
     host: str = ""
 
 
+class Samples(Struct, frozen=True):
+    """How often the speeds behind an estimate were measured; at 0 a figure is the fleet file's."""
+
+    load: int = 0
+    prefill: int = 0
+    decode: int = 0
+
+
+NO_SAMPLES = Samples()
+
+
 class Estimate(Struct, frozen=True):
     """What an answer is expected to cost. Seconds are for this request, GB while the model is resident.
 
@@ -88,6 +99,7 @@ class Estimate(Struct, frozen=True):
     memory_gb: float
     output_tokens: int
     queue_s: float = 0.0
+    samples: Samples = NO_SAMPLES
 
     @property
     def total_s(self) -> float:
@@ -271,4 +283,9 @@ def _estimate_json(estimate: Estimate) -> JsonObject:
         "decode_s": round(estimate.decode_s, 1),
         "memory_gb": round(estimate.memory_gb, 1),
         "output_tokens": estimate.output_tokens,
+        "samples": {
+            "load": estimate.samples.load,
+            "prefill": estimate.samples.prefill,
+            "decode": estimate.samples.decode,
+        },
     }

@@ -32,6 +32,7 @@ from llm_router.answer import (
     Finished,
     StreamEvent,
     Switched,
+    Usage,
 )
 from llm_router.classify.cascade import Cascade
 from llm_router.classify.conversation import in_tool_loop, without_past_pictures
@@ -58,9 +59,10 @@ from llm_router.hosts.health import Health
 from llm_router.hosts.load import HostLoad
 from llm_router.hosts.residency import NO_SEAT, Residency, Seat
 from llm_router.hosts.snapshot import HostKind, HostSnapshot
+from llm_router.hosts.speeds import NOT_MEASURED, Crowd, Measured, SpeedBook, measured
 from llm_router.hosts.watch import HostWatch
 from llm_router.in_step import in_step
-from llm_router.names import is_cloud, same_model
+from llm_router.names import canonical, is_cloud, same_model
 from llm_router.policy import World, decide
 from llm_router.policy.decide import model_facts
 from llm_router.policy.needs import is_embedding_task
@@ -109,8 +111,14 @@ class Router:
         self._health = Health(
             clock_s, threshold=settings.routing.failures_until_rest, rest_s=settings.routing.rest_s
         )
+        self._speeds = SpeedBook()
+        self._crowd = Crowd()
         self._watch = HostWatch(
-            self._providers, self._health, clock_s, max_age_s=settings.routing.snapshot_max_age_s
+            self._providers,
+            self._health,
+            clock_s,
+            speeds=self._speeds,
+            max_age_s=settings.routing.snapshot_max_age_s,
         )
         self._worlds: dict[PolicySettings, World] = {}
         self._worlds_of: tuple[HostSnapshot, ...] | None = None
@@ -139,15 +147,21 @@ class Router:
         return Residency(
             managed if self.settings.residency.manage else (),
             self.settings.residency,
-            usable_gb=self.fleet.machine.usable_memory_gb,
+            machine=self.fleet.machine,
             reserved=self.fleet.reserved,
             clock_s=self._clock_s,
             changed=self._watch.forget,
+            measured=self._speeds.note,
         )
 
     def loads(self) -> Mapping[str, HostLoad]:
         """What goes on at each host whose memory the router manages: who is answered, waits, is loaded."""
         return self._residency.loads()
+
+    def learn(self, host: str, model: str, sample: Measured) -> None:
+        """Takes in what was measured before, such as by the process before this one. ``model`` is the host's
+        own name for it."""
+        self._speeds.note(host, canonical(model), sample)
 
     def look_again(self, host: str) -> None:
         """What is known of a host is old: something was changed there."""
@@ -432,6 +446,8 @@ class Router:
             return
         provider = self._watch.provider(candidate.host)
         seat = await self._seat(run, attempt)
+        attempt.measured = seat.measured
+        visit = self._crowd.enter(candidate.host)
         chunks = provider.chat(self._call(run, candidate))
         if seat is NO_SEAT and not candidate.resident and provider.kind == "ollama":
             chunks = self._cold.chunks((candidate.host, candidate.served_as), chunks)
@@ -445,15 +461,31 @@ class Router:
                             usage = msgspec.structs.replace(usage, load_s=_with_load(usage.load_s, seat))
                             chunk = msgspec.structs.replace(chunk, usage=usage)
                         attempt.final = chunk
+                        if visit.alone:
+                            self._measured(attempt, usage)
                         continue
                     attempt.take(chunk, self._clock_s())
                     yield chunk
         except TimeoutError:
             raise self._time_spent(attempt) from None
         finally:
+            visit.leave()
             seat.leave()
             await chunks.aclose()
         self._check_not_empty(run, attempt)
+
+    def _measured(self, attempt: _Running, usage: Usage) -> None:
+        """Learns from the timings of an answer that had its host to itself."""
+        candidate = attempt.candidate
+        sample = measured(
+            prompt_tokens=usage.prompt_tokens,
+            prefill_s=usage.prefill_s,
+            output_tokens=usage.output_tokens,
+            decode_s=usage.decode_s,
+            cached=candidate.stays,
+        )
+        self.learn(candidate.host, candidate.served_as, sample)
+        attempt.measured = msgspec.structs.replace(sample, load_s=attempt.measured.load_s)
 
     def _check_not_empty(self, run: _Run, attempt: _Running) -> None:
         if not attempt.begun and not _may_be_empty(run.request):
@@ -538,10 +570,12 @@ class Router:
         )
         async with self._limit(run, attempt):
             seat = await self._residency.seat(candidate)
+            visit = self._crowd.enter(candidate.host)
             try:
                 found = await self._watch.provider(candidate.host).embed(call)
                 return replace(found, load_s=_with_load(found.load_s, seat))
             finally:
+                visit.leave()
                 seat.leave()
 
     def _failed(self, run: _Run, attempt: _Running, error: ProviderError) -> Attempt:
@@ -609,6 +643,7 @@ class Router:
             served_as=candidate.served_as,
             raw_end=final.raw_end,
             context=final.context,
+            measured=attempt.measured,
         )
 
 
@@ -636,6 +671,7 @@ class _Running:
     begun_s: float
     first_s: float | None = None
     final: Final | None = None
+    measured: Measured = NOT_MEASURED
     text: list[str] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
     tool_calls: list[ToolCall] = field(default_factory=list)

@@ -17,7 +17,7 @@ from rich.console import Console
 from tests.cli.conftest import LIMIT_S, Invoke, Spawn
 
 from llm_router.cli.ps import block
-from llm_router.hosts.told import HostsTold, HostTold, LoadingTold, LoadWaiting, ResidentTold
+from llm_router.hosts.told import HostsTold, HostTold, LoadingTold, LoadWaiting, ResidentTold, SpeedTold
 from llm_router.testing.fake_ollama import FakeOllama
 
 NOW_S = 1_795_608_000.0
@@ -91,6 +91,23 @@ spark-1  Ollama 0.33.0 at http://spark-1:11434
   a-model-with-a-rather-long-name:  9.0 GB    8,192  in 30 s
   14b-instruct-q4_K_M
   llama3.2:1b                       1.4 GB    8,192  kept"""
+    )
+
+
+def test_speeds_say_what_was_measured() -> None:
+    speed = SpeedTold(
+        model="gpt-oss:20b",
+        load_gb_per_s=2.26,
+        load_samples=1,
+        prefill_tokens_per_s=3224.0,
+        prefill_samples=0,
+        decode_tokens_per_s=8.26,
+        decode_samples=12,
+    )
+    text = shown(spark(speeds=(speed,)), width=120)
+    assert (
+        "  speeds    gpt-oss:20b writes 8.3 tokens/s (12 measured), reads 3,224 (prior), "
+        "loads 2.3 GB/s (1 measured)" in text
     )
 
 

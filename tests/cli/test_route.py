@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import JSON_TASK, Invoke
 
+from llm_router.hosts.speeds import Measured
+from llm_router.records import reader
 from llm_router.sync import SyncRouter
 from llm_router.testing.fake_ollama import FakeOllama
 
@@ -79,6 +81,17 @@ def test_explain_shows_every_stage_candidate_and_probability(
     assert any(line.startswith("  encoder ") for line in lines)
     assert any(line.startswith("  structured_data ") and "█" in line for line in lines)
     assert any("1. qwen2.5:14b" in line for line in lines)
+    assert lines[-1].strip().startswith("Seconds are the fleet's figures")
+
+
+def test_explain_says_which_seconds_rest_on_what_was_measured(
+    fleet_server: FakeOllama, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The records of a gateway before it tell."""
+    told = [("ollama", "qwen2.5:14b", Measured(load_s=5.0, decode_tokens_per_s=20.0))] * 3
+    monkeypatch.setattr(reader, "measured_before", lambda _: told)
+    text = " ".join(invoke("explain", JSON_TASK).stdout.split())
+    assert "Seconds measured: qwen2.5:14b on ollama (loaded 3 times, read 0, written 3)" in text
 
 
 def test_why_not_says_what_kept_it_out_and_what_would_flip_it(

@@ -19,6 +19,8 @@ from llm_router.cli.app import app
 from llm_router.config import HostSettings
 from llm_router.hosts.told import HostsTold
 from llm_router.testing.fake_faults import Fault
+from llm_router.testing.fake_models import fleet_models
+from llm_router.testing.fake_ollama import FakeOllama, Pace
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "gateway.md"
 LARGE = "deepseek-r1:70b"
@@ -182,3 +184,22 @@ async def test_every_key_is_documented(here: Here) -> None:
     documented = set(re.findall(r"`([a-z_]+)`", text))
     (host,) = await hosts(here)
     assert {"hosts", *host, *host["resident"][0], "model", "left_s"} <= documented
+
+
+async def test_speeds_are_told_and_outlive_a_restart(start: Start) -> None:
+    answer = "It was founded by the sea and traded with all of its neighbours. " * 8
+    pace = Pace(prompt_tokens_per_s=700.0, tokens_per_s=9.0)
+    here = await start(fake=FakeOllama(fleet_models(["mistral:7b"]), pace=pace, reply=lambda _: answer))
+    for _ in range(3):
+        await here.post("/v1/chat/completions", asked("mistral:7b"))
+    (host,) = await hosts(here)
+    (speed,) = host["speeds"]
+    assert speed["model"] == "mistral:7b" and speed["decode_samples"] == 3 and speed["prefill_samples"] == 0
+    assert 9 < speed["decode_tokens_per_s"] < 30
+    assert len(await here.recorded()) == 3
+
+    again = await start()
+    until = asyncio.get_running_loop().time() + 10
+    while (await hosts(again))[0]["speeds"] != [speed]:
+        assert asyncio.get_running_loop().time() < until
+        await asyncio.sleep(0)

@@ -18,7 +18,7 @@ SMALL = ResidentModel("llama3.2:1b", GB, GB, 4096)
 
 
 def told(*hosts: HostSnapshot, loads: dict[str, HostLoad] | None = None) -> HostsTold:
-    return hosts_told(hosts, loads or {}, 1_000.0, usable_gb=112.0)
+    return hosts_told(hosts, loads or {}, 1_000.0, usable_gb=112.0, speeds={})
 
 
 def test_what_is_resident_comes_largest_first_with_what_the_host_said() -> None:

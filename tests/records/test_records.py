@@ -10,13 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llm_router.answer import Attempt, Usage
 from llm_router.errors import InvalidRequest, OutOfMemory
-from llm_router.records.reader import Filter, NoRecords, Records
+from llm_router.hosts.speeds import Measured
+from llm_router.records.reader import Filter, NoRecords, Records, measured_before
 from llm_router.records.record import RequestRecord
 from llm_router.records.settings import RecordSettings
 from llm_router.records.store import SCHEMA_VERSION, Store, row_of
@@ -271,3 +273,36 @@ def test_reading_what_is_not_there_says_what_to_do(tmp_path: Path) -> None:
         for strange in ("abc", "' OR 1=1 --", "%%%%%%%%"):
             with pytest.raises(InvalidRequest):
                 records.decision(strange)
+
+
+def test_what_answers_taught_of_speeds_is_read_back_the_oldest_first(tmp_path: Path) -> None:
+    path = tmp_path / "records.sqlite3"
+    recorder = Recorder(path, RecordSettings())
+    slow = Measured(decode_tokens_per_s=4.0)
+    fast = Measured(load_s=3.0, prefill_tokens_per_s=900.0, decode_tokens_per_s=40.0)
+    for one in (
+        replace(record(1), served_as="mistral:7b", measured=slow),
+        record(2),
+        replace(record(3, status=499), served_as="mistral:7b", measured=slow),
+        replace(record(4), served_as="phi4:latest", measured=fast),
+    ):
+        recorder.put(one)
+    recorder.close()
+    with Records(path) as records:
+        assert records.measured(100) == [("box", "mistral:7b", slow), ("box", "phi4:latest", fast)]
+        assert records.measured(1) == [("box", "phi4:latest", fast)]
+    settings = RecordSettings(path=str(path))
+    assert len(measured_before(settings)) == 2
+    assert measured_before(RecordSettings(path=str(tmp_path / "none"))) == []
+    assert measured_before(RecordSettings(path=str(path), enabled=False)) == []
+
+
+def test_records_of_an_earlier_version_teach_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "records.sqlite3"
+    recorder = Recorder(path, RecordSettings())
+    recorder.put(record())
+    recorder.close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE requests SET details = '{\"decision\": null}'")
+    db.close()
+    assert measured_before(RecordSettings(path=str(path))) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,10 +43,13 @@ def explain(options: Options, /, why_not: str | None, as_json: bool, **task: Any
 
 async def _explain(options: Options, request: RouteRequest, model: str | None, *, as_json: bool) -> None:
     from llm_router.cli.warnings import warn_of_hosts
+    from llm_router.records.reader import measured_before
 
     configuration = options.configuration()
     with output.waiting("deciding"):
         async with options.router(configuration) as router:
+            for host, served_as, sample in measured_before(configuration.settings.records):
+                router.learn(host, served_as, sample)
             if model is None:
                 decision, found = await router.decide(request), None
             else:
@@ -133,7 +136,7 @@ def _bars(decision: Decision) -> Iterator[Any]:
         yield Text(f"  {len(rest)} others together {share:.3f}", style="dim")
 
 
-def _candidates(chain: Iterable[Candidate], console: Console) -> None:
+def _candidates(chain: Sequence[Candidate], console: Console) -> None:
     from llm_router.cli.tables import Cell, print_table
 
     rows = [
@@ -150,5 +153,24 @@ def _candidates(chain: Iterable[Candidate], console: Console) -> None:
     ]
     if rows:
         print_table(("  model", "host", ">quality", ">load", ">answer", ">memory", ">score"), rows, console)
+        _basis(chain, console)
     else:
         console.print("  none")
+
+
+def _basis(chain: Sequence[Candidate], console: Console) -> None:
+    """Where the seconds come from: what was measured on the host, or the fleet file."""
+    from llm_router.cli.render import paragraph
+    from llm_router.decision import NO_SAMPLES
+
+    measured = [candidate for candidate in chain if candidate.estimate.samples != NO_SAMPLES]
+    told = [
+        f"{c.model} on {c.host} (loaded {c.estimate.samples.load} times, read {c.estimate.samples.prefill}, "
+        f"written {c.estimate.samples.decode})"
+        for c in measured
+    ]
+    words = f"measured: {'; '.join(told)}; all others are the fleet's figures" if told else _NOT_MEASURED
+    paragraph(f"Seconds {words}", console, style="dim", indent=2)
+
+
+_NOT_MEASURED = "are the fleet's figures: none of them was measured here yet"

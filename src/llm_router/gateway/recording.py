@@ -6,6 +6,7 @@ from llm_router.answer import Usage
 from llm_router.errors import LLMRouterError
 from llm_router.gateway.app import Visit, status_of
 from llm_router.gateway.observers import Served
+from llm_router.hosts.speeds import NOT_MEASURED
 from llm_router.records.record import RequestRecord
 from llm_router.records.writer import Recorder
 
@@ -66,4 +67,6 @@ def record_of(served: Served) -> RequestRecord:
         usage=usage,
         done_reason=answer.done_reason if answer is not None else "",
         warnings=answer.warnings if answer is not None else (),
+        served_as=answer.served_as if answer is not None else "",
+        measured=answer.measured if answer is not None else NOT_MEASURED,
     )

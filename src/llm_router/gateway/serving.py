@@ -22,7 +22,7 @@ from llm_router.gateway.pages import pages
 from llm_router.gateway.recording import Recording
 from llm_router.gateway.tracing import Tracing
 from llm_router.http1.server import Limits, Server
-from llm_router.records.reader import records_path
+from llm_router.records.reader import measured_before, records_path
 from llm_router.records.writer import Recorder
 from llm_router.request import RouteRequest
 from llm_router.router import Router
@@ -136,9 +136,16 @@ class Serving:
             self._looking = asyncio.ensure_future(self._look())
         return bound[0]
 
+    async def _remember(self, router: Router) -> None:
+        """Lets the router know how fast its hosts were before it."""
+        for host, model, sample in await asyncio.to_thread(measured_before, self.settings.records):
+            router.learn(host, model, sample)
+
     async def _warm(self) -> None:
-        """Makes before the first request what it would wait for: the encoder's weights, what hosts have."""
+        """Makes before the first request what it would wait for: the encoder's weights, what hosts have
+        and how fast they were."""
         with suppress(LLMRouterError):
+            await self._remember(self.gateway.router)
             await self.gateway.router.decide(RouteRequest.from_text("hello"))
 
     def stop(self) -> None:
@@ -198,6 +205,7 @@ class Serving:
             )
         router = await asyncio.to_thread(lambda: Router(settings=settings))
         try:
+            await self._remember(router)
             await router.classify("hello")  # loads what the first request would wait for
         except BaseException:
             await router.close()

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from llm_router.hosts.load import HORIZON_S, HostLoad, ModelLoad, Victim, choose_victims, missing_gb
+from llm_router.hosts.speeds import ModelSpeeds
 
 _LEAST_LEFT = 0.1
 """Of its expected work, what a request that takes longer than expected still has before it."""
@@ -84,7 +85,8 @@ class Desk:
     """One host. ``usable_gb`` is the memory that models may fill, ``kept`` names that never leave it.
 
     ``parallel`` is how many requests of one model the host answers at a time; it only counts in what ``load``
-    expects. ``reload_s`` of a resident model that no request named yet follows from ``load_gb_per_s``.
+    expects. What loading a resident model again takes follows from ``load_gb_per_s`` and ``load_overhead_s``,
+    corrected by ``speeds``, what was measured.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Desk:
         self.parallel = parallel
         self._load_gb_per_s = load_gb_per_s
         self._load_overhead_s = load_overhead_s
+        self.speeds: Mapping[str, ModelSpeeds] = {}
         self._resident: dict[str, float] = {}
         self._stale: set[str] = set()
         self._waiting: OrderedDict[str, OrderedDict[int, Ticket]] = OrderedDict()
@@ -225,8 +228,7 @@ class Desk:
             Victim(
                 name=model,
                 size_gb=size_gb,
-                reload_s=(self._load_overhead_s + size_gb / self._load_gb_per_s)
-                * min(1.0, self._rate(model, now_s) * HORIZON_S),
+                reload_s=self._load_s(model, size_gb) * min(1.0, self._rate(model, now_s) * HORIZON_S),
                 busy_s=sum(
                     _left_s(running, now_s)
                     for running in self._running.values()
@@ -236,6 +238,11 @@ class Desk:
             for model, size_gb in sorted(self._resident.items())
             if model not in self.kept
         ]
+
+    def _load_s(self, model: str, size_gb: float) -> float:
+        prior_s = self._load_overhead_s + size_gb / self._load_gb_per_s
+        measured = self.speeds.get(model)
+        return prior_s if measured is None else measured.load_from(prior_s)
 
     def _ready(self, model: str) -> bool:
         return model in self._resident and model not in self._stale

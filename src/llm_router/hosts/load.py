@@ -73,12 +73,13 @@ class Victim(Struct, frozen=True):
 def victims_of(
     host: HostSnapshot, load: HostLoad, load_s_per_gb: float, load_overhead_s: float
 ) -> tuple[Victim, ...]:
-    """Every resident model that may leave."""
+    """Every resident model that may leave. Seconds of a load are as measured, else by these figures."""
     return tuple(
         Victim(
             name=name,
             size_gb=resident_gb(resident),
-            reload_s=(load_overhead_s + resident_gb(resident) * load_s_per_gb) * wanted_again(load, name),
+            reload_s=host.load_s(name, load_overhead_s + resident_gb(resident) * load_s_per_gb)
+            * wanted_again(load, name),
             busy_s=load.of(name).running_s + load.of(name).waiting_s,
         )
         for name, resident in sorted((canonical(key), value) for key, value in host.resident.items())

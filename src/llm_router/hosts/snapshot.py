@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
+from llm_router.hosts.speeds import ModelSpeeds
 from llm_router.names import canonical
 
 HostKind = Literal["ollama", "openai", "embedded"]
@@ -73,7 +74,8 @@ class HostSnapshot:
     ``hint`` says what a person can do about a host that cannot answer, where that is known.
 
     ``unusable`` holds models that this host was seen to be unable to load, with its reason, and
-    ``unhealthy`` models that failed repeatedly a moment ago, with how often.
+    ``unhealthy`` models that failed repeatedly a moment ago, with how often. ``speeds`` is what was measured
+    of its models, by their canonical names there.
     """
 
     name: str
@@ -90,6 +92,7 @@ class HostSnapshot:
     unhealthy: Mapping[str, str] = field(default_factory=dict)
     served_names: Mapping[str, str] = field(default_factory=dict)
     taken_at_s: float = 0.0
+    speeds: Mapping[str, ModelSpeeds] = field(default_factory=dict)
 
     @property
     def is_foreign(self) -> bool:
@@ -136,6 +139,25 @@ class HostSnapshot:
     def find_resident(self, model: str) -> ResidentModel | None:
         return self._resident_by_name.get(canonical(self.served_as(model)))
 
+    def find_speeds(self, model: str) -> ModelSpeeds | None:
+        """What was measured of it here; None where nothing was."""
+        return self.speeds.get(canonical(self.served_as(model))) if self.speeds else None
+
+    def load_s(self, name: str, prior_s: float) -> float:
+        """Seconds of a load of one of its models, by its canonical name here: the prior, corrected by what
+        was measured."""
+        speeds = self.speeds.get(name)
+        if speeds is None:
+            return prior_s
+        known = self._load_s.get((name, prior_s))
+        if known is None:
+            known = self._load_s[name, prior_s] = speeds.load_from(prior_s)
+        return known
+
+    @cached_property
+    def _load_s(self) -> dict[tuple[str, float], float]:
+        return {}
+
     def alike(self, other: HostSnapshot) -> bool:
         """Whether a decision would come out the same: all but when each was taken, and when models leave."""
         return self._lasting == other._lasting
@@ -145,10 +167,18 @@ class HostSnapshot:
         resident = {name: replace(model, expires_at="") for name, model in self.resident.items()}
         return replace(self, resident=resident, taken_at_s=0.0)
 
-    def with_health(self, unusable: Mapping[str, str], unhealthy: Mapping[str, str]) -> HostSnapshot:
+    def with_lessons(
+        self,
+        unusable: Mapping[str, str],
+        unhealthy: Mapping[str, str],
+        speeds: Mapping[str, ModelSpeeds],
+    ) -> HostSnapshot:
         """With what was learned of its models meanwhile, beside what the host itself told."""
         return replace(
-            self, unusable={**self.unusable, **unusable}, unhealthy={**self.unhealthy, **unhealthy}
+            self,
+            unusable={**self.unusable, **unusable},
+            unhealthy={**self.unhealthy, **unhealthy},
+            speeds=speeds,
         )
 
 

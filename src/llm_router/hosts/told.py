@@ -43,11 +43,26 @@ class LoadWaiting(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
 
 
+class SpeedTold(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast a model is expected to be on its host: GB of its file that load in a second, tokens that it
+    reads and writes in a second. ``…_samples`` is how often that was measured there; at 0 it is the fleet
+    file's figure, or what follows from the size of the model."""
+
+    model: str
+    load_gb_per_s: float
+    load_samples: int
+    prefill_tokens_per_s: float
+    prefill_samples: int
+    decode_tokens_per_s: float
+    decode_samples: int
+
+
 class HostTold(msgspec.Struct, frozen=True, kw_only=True):
     """One host. ``age_s`` is how old the knowledge of its memory is; None where it did not answer.
 
     ``queues_known`` says whether this process queues for the host; without it nothing is known of who runs
-    and waits. ``demand_per_hour`` are requests for each model as they came lately.
+    and waits. ``demand_per_hour`` are requests for each model as they came lately. ``speeds`` has the models
+    that are in memory or were measured.
     """
 
     name: str
@@ -64,6 +79,7 @@ class HostTold(msgspec.Struct, frozen=True, kw_only=True):
     loads_waiting: tuple[LoadWaiting, ...]
     demand_per_hour: dict[str, float]
     kept: tuple[str, ...]
+    speeds: tuple[SpeedTold, ...] = ()
 
     @property
     def resident_gb(self) -> float:
@@ -75,13 +91,29 @@ class HostsTold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hosts_told(
-    hosts: Sequence[HostSnapshot], loads: Mapping[str, HostLoad], now_s: float, *, usable_gb: float
+    hosts: Sequence[HostSnapshot],
+    loads: Mapping[str, HostLoad],
+    now_s: float,
+    *,
+    usable_gb: float,
+    speeds: Mapping[str, Sequence[SpeedTold]],
 ) -> HostsTold:
-    """``now_s`` is wall clock; ``usable_gb`` holds where a host's own memory is not told."""
-    return HostsTold(hosts=tuple(_host(host, loads.get(host.name), now_s, usable_gb) for host in hosts))
+    """``now_s`` is wall clock; ``usable_gb`` holds where a host's own memory is not told; ``speeds`` by the
+    names of hosts."""
+    return HostsTold(
+        hosts=tuple(
+            _host(host, loads.get(host.name), now_s, usable_gb, speeds.get(host.name, ())) for host in hosts
+        )
+    )
 
 
-def _host(host: HostSnapshot, load: HostLoad | None, now_s: float, usable_gb: float) -> HostTold:
+def _host(
+    host: HostSnapshot,
+    load: HostLoad | None,
+    now_s: float,
+    usable_gb: float,
+    speeds: Sequence[SpeedTold],
+) -> HostTold:
     known = load if load is not None else HostLoad()
     memory_gb = host.usable_memory_gb
     if memory_gb is None and host.kind == "ollama":
@@ -106,6 +138,7 @@ def _host(host: HostSnapshot, load: HostLoad | None, now_s: float, usable_gb: fl
             if rate * 3600 >= _LEAST_PER_HOUR
         },
         kept=tuple(sorted(_short(model, names) for model in known.kept)),
+        speeds=tuple(speeds),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from llm_router.hosts.health import Health
 from llm_router.hosts.snapshot import HostSnapshot, unreachable
+from llm_router.hosts.speeds import ModelSpeeds, SpeedBook
 from llm_router.providers.base import Provider
 
 _Look = tuple[asyncio.AbstractEventLoop, str]
@@ -19,8 +20,8 @@ _Look = tuple[asyncio.AbstractEventLoop, str]
 _SURELY_S = 0.05
 """So long what was told is told again without a look at the ages: many requests come within a moment."""
 
-_Lessons = tuple[Mapping[str, str], Mapping[str, str]]
-"""Models of a host that it cannot load, and models that rest there, each with why."""
+_Lessons = tuple[Mapping[str, str], Mapping[str, str], Mapping[str, ModelSpeeds]]
+"""Models of a host that it cannot load, and models that rest there, each with why; what was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class _Kept:
 class HostWatch:
     """One snapshot per provider, at most ``max_age_s`` old; of a host that is down ``max_age_down_s``.
 
+    What ``health`` and ``speeds`` have learned is in them.
+
     Many requests at once cause one look at each host, not many.
     """
 
@@ -52,12 +55,14 @@ class HostWatch:
         health: Health,
         clock_s: Callable[[], float],
         *,
+        speeds: SpeedBook | None = None,
         max_age_s: float = 2.0,
         max_age_down_s: float = 10.0,
         limit_s: float = 15.0,
     ) -> None:
         self._providers = tuple(providers)
         self._health = health
+        self._speeds = speeds if speeds is not None else SpeedBook()
         self._clock_s = clock_s
         self._max_age_s = max_age_s
         self._max_age_down_s = max_age_down_s
@@ -86,26 +91,31 @@ class HostWatch:
         self._told_until_s = 0.0
 
     async def snapshots(self) -> tuple[HostSnapshot, ...]:
-        """All hosts, in the order of the configuration, with what was learned from failures.
+        """All hosts, in the order of the configuration, with what was learned from failures and timings.
 
         The very same tuple as before as long as nothing changed, so that what follows from it can be kept.
         """
         told = self._told
-        if told is not None and self._clock_s() < self._told_until_s and self._health.changes == told.changes:
+        changes = self._health.changes + self._speeds.changes
+        if told is not None and self._clock_s() < self._told_until_s and changes == told.changes:
             return told.hosts
         seen = self._fresh()
         if seen is None:
             seen = tuple(await asyncio.gather(*(self._snapshot(p) for p in self._providers)))
-        learned = tuple((self._health.unusable(s.name, s.version), self._health.unhealthy(s)) for s in seen)
-        changes = self._health.changes
+        changes = self._health.changes + self._speeds.changes
+        learned = tuple(map(self._learned, seen))
         if told is None or learned != told.learned or not _same_objects(seen, told.seen):
-            hosts = tuple(s.with_health(*lessons) for s, lessons in zip(seen, learned, strict=True))
+            hosts = tuple(s.with_lessons(*lessons) for s, lessons in zip(seen, learned, strict=True))
             told = _Told(seen, learned, hosts, changes)
         elif told.changes != changes:
             told = replace(told, changes=changes)
         self._told = told
         self._told_until_s = self._clock_s() + min(_SURELY_S, self._max_age_s)
         return told.hosts
+
+    def _learned(self, seen: HostSnapshot) -> _Lessons:
+        health = self._health
+        return health.unusable(seen.name, seen.version), health.unhealthy(seen), self._speeds.of(seen.name)
 
     def _fresh(self) -> tuple[HostSnapshot, ...] | None:
         """All of them where every one is fresh: the common case, without touching the event loop."""

@@ -371,6 +371,7 @@ def _candidate(place: _Place, demand: Demand, moment: Moment, scenes: Mapping[st
         unread.memory_gb,
         unread.output_tokens,
         wait.queue_s,
+        unread.samples,
     )
     impatience = (1 - settings.balance) / settings.balance
     if demand.category is not None:

@@ -1,16 +1,18 @@
 """What an answer is expected to cost: seconds to load, to read and to write, and memory. Pure arithmetic.
 
-Speeds come from the fleet file. Where it has none they follow from the memory bandwidth: every token of an
-answer reads the active weights once, and about 70 % of the bandwidth is reached (docs/concepts/decision.md
-shows the formula, its sources and how far it is off for measured models).
+Speeds come from what was measured at the host, and as long as that is little also from the fleet file. Where
+it has none they follow from the memory bandwidth: every token of an answer reads the active weights once, and
+about 70 % of the bandwidth is reached (docs/concepts/decision.md shows the formula, its sources and how far
+it is off for measured models).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llm_router.decision import Estimate
+from llm_router.decision import NO_SAMPLES, Estimate, Samples
 from llm_router.fleet.schema import Machine, Model
+from llm_router.hosts.speeds import ModelSpeeds
 from llm_router.policy.needs import Demand
 
 BANDWIDTH_SHARE = 0.7
@@ -60,20 +62,34 @@ def output_reserve(demand: Demand, model: Model, most: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What a model costs on a machine, whatever the request: GB, seconds of a load, tokens per second."""
+    """What a model costs on a machine, whatever the request: GB, seconds of a load, tokens per second.
+    ``samples`` says how much of it was measured."""
 
     memory_gb: float
     load_s: float
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
+    samples: Samples = NO_SAMPLES
 
 
-def speed_of(model: Model, machine: Machine) -> Speed:
-    return Speed(
+def speed_of(model: Model, machine: Machine, measured: ModelSpeeds | None = None) -> Speed:
+    """``measured`` is what was seen of it on the host in question; without it the fleet's figures count."""
+    prior = Speed(
         memory_gb=model.memory_gb,
         load_s=machine.load_overhead_s + model.file_gb / machine.load_gb_per_s,
         prefill_tokens_per_s=prefill_tokens_per_s(model),
         decode_tokens_per_s=decode_tokens_per_s(model, machine),
+    )
+    if measured is None:
+        return prior
+    return Speed(
+        memory_gb=prior.memory_gb,
+        load_s=measured.load_from(prior.load_s),
+        prefill_tokens_per_s=measured.prefill_from(prior.prefill_tokens_per_s),
+        decode_tokens_per_s=measured.decode_from(prior.decode_tokens_per_s),
+        samples=Samples(
+            measured.load_s.count, measured.prefill_tokens_per_s.count, measured.decode_tokens_per_s.count
+        ),
     )
 
 
@@ -85,4 +101,5 @@ def estimate(speed: Speed, *, prompt_tokens: int, answer_tokens: int, resident: 
         answer_tokens / speed.decode_tokens_per_s,
         speed.memory_gb,
         answer_tokens,
+        samples=speed.samples,
     )

@@ -87,7 +87,9 @@ class Standing:
 
     @cached_property
     def speed(self) -> estimates.Speed:
-        speed = estimates.speed_of(self.model, self.machine)
+        """As measured on the host, and as long as that is little also as the fleet file says."""
+        measured = self.host.find_speeds(self.tag) if self.host else None
+        speed = estimates.speed_of(self.model, self.machine, measured)
         return replace(speed, memory_gb=0.0, load_s=0.0) if self.remote else speed
 
     @cached_property

@@ -11,6 +11,8 @@ from typing import Literal
 from llm_router.decision import Candidate, Classification, Rejection
 from llm_router.fleet.schema import Model
 from llm_router.hosts.snapshot import HostSnapshot
+from llm_router.hosts.told import SpeedTold
+from llm_router.names import canonical
 from llm_router.policy import gates
 from llm_router.policy.decide import World, case_for, decide
 from llm_router.request import ApiKind, RouteRequest
@@ -67,6 +69,32 @@ def model_states(world: World) -> tuple[ModelState, ...]:
 def unlisted_models(world: World) -> tuple[UnlistedModel, ...]:
     """What the hosts have besides, host by host and sorted by name."""
     return tuple(model for host in world.fleet_hosts for model in _unlisted(host, world))
+
+
+def speeds(world: World) -> Mapping[str, tuple[SpeedTold, ...]]:
+    """By the names of hosts: how fast those models are expected to be that are in memory there or were
+    measured, by the hosts' own names."""
+    return {host.name: tuple(_speeds(host, world)) for host in world.fleet_hosts if host.kind == "ollama"}
+
+
+def _speeds(host: HostSnapshot, world: World) -> Iterator[SpeedTold]:
+    tags = {canonical(host.served_as(tag)): tag for tag in world.fleet.models}
+    for name in host.installed:
+        if host.find_resident(name) is None and canonical(name) not in host.speeds:
+            continue
+        standing = world.standing(tags.get(canonical(name), name), host)
+        speed = standing.speed
+        if standing.remote:
+            continue
+        yield SpeedTold(
+            model=name,
+            load_gb_per_s=round(standing.model.file_gb / speed.load_s, 2),
+            load_samples=speed.samples.load,
+            prefill_tokens_per_s=round(speed.prefill_tokens_per_s, 1),
+            prefill_samples=speed.samples.prefill,
+            decode_tokens_per_s=round(speed.decode_tokens_per_s, 1),
+            decode_samples=speed.samples.decode,
+        )
 
 
 def answering(world: World) -> Mapping[str, Candidate | None]:

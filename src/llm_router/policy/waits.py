@@ -101,10 +101,11 @@ class Scene:
         return self._ahead[""] if known is None else known
 
     def _load_s(self, model: str) -> float:
-        """Of any model of the host, by its size on disk."""
+        """Of any model of the host, as measured, or by its size on disk."""
         installed = self.host.find_installed(model)
         size_gb = installed.size_bytes / 1e9 if installed is not None else 0.0
-        return self.machine.load_overhead_s + size_gb / self.machine.load_gb_per_s
+        prior_s = self.machine.load_overhead_s + size_gb / self.machine.load_gb_per_s
+        return self.host.load_s(model, prior_s)
 
     def victims(self) -> tuple[tuple[loads.Victim, ...], float]:
         """Who may leave the memory, and the GB that all resident models fill."""

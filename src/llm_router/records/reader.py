@@ -12,10 +12,14 @@ from typing import Any
 import msgspec
 
 from llm_router.errors import InvalidRequest, LLMRouterError
+from llm_router.hosts.speeds import Measured
 from llm_router.records.settings import RecordSettings
 from llm_router.request import JsonObject
 
 LEAST_ID_CHARS = 6
+REMEMBERED = 2000
+"""Records that are read for what they tell of speeds: enough for every model that is in use."""
+
 _NS = 1_000_000_000
 _COLUMNS = (
     "id, request_id, decision_id, at_ns, key, category, stage, confidence, model, host, status, error, "
@@ -28,6 +32,13 @@ class NoRecords(LLMRouterError):
 
     code = "no_records"
     http_status = 404
+
+
+class _Timed(msgspec.Struct):
+    """Of the details, what ``measured`` needs."""
+
+    served_as: str = ""
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +97,20 @@ class Records:
         rows = self._all(query, (*values, limit))
         return [dict(row) for row in reversed(rows)]
 
+    def measured(self, limit: int) -> list[tuple[str, str, Measured]]:
+        """What the last ``limit`` answers told of the speed of their models, the oldest first: the host, its
+        own name of the model, and the samples."""
+        query = "SELECT host, details FROM requests WHERE status = 200 ORDER BY id DESC LIMIT ?"
+        found = []
+        for row in reversed(self._all(query, (limit,))):
+            try:
+                told = msgspec.json.decode(row["details"], type=_Timed)
+            except msgspec.MsgspecError:
+                continue
+            if told.measured is not None and told.served_as:
+                found.append((str(row["host"]), told.served_as, told.measured))
+        return found
+
     def decision(self, decision_id: str) -> JsonObject | None:
         """Everything about one decision, by its id or the beginning of it; None where there is none.
 
@@ -124,6 +149,18 @@ class Records:
             return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise _unreadable(self._path, error) from error
+
+
+def measured_before(settings: RecordSettings) -> list[tuple[str, str, Measured]]:
+    """What the latest records tell of the speed of hosts, as ``Router.learn`` takes it; nothing where there
+    are none."""
+    if not settings.enabled:
+        return []
+    try:
+        with Records(records_path(settings)) as records:
+            return records.measured(REMEMBERED)
+    except NoRecords:
+        return []
 
 
 def _conditions(wanted: Filter, after_id: int) -> tuple[str, tuple[object, ...]]:

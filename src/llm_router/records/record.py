@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from llm_router.answer import Attempt, Usage
 from llm_router.decision import Decision
+from llm_router.hosts.speeds import NOT_MEASURED, Measured
 from llm_router.request import JsonObject
 
 
@@ -14,6 +17,7 @@ from llm_router.request import JsonObject
 class RequestRecord:
     """What happened. ``at_ns`` is wall clock, nanoseconds since 1970; all durations are of a steady clock.
 
+    ``served_as`` is the host's own name of the model, ``measured`` what the answer told of its speed there.
     ``text`` is what the task said. The writer keeps a keyed hash of it, and the words themselves only where
     the settings say so.
     """
@@ -41,6 +45,8 @@ class RequestRecord:
     usage: Usage
     done_reason: str
     warnings: Sequence[str] = ()
+    served_as: str = ""
+    measured: Measured = NOT_MEASURED
 
     def details(self) -> JsonObject:
         """Everything that has no column of its own, the whole decision first."""
@@ -61,4 +67,6 @@ class RequestRecord:
             "prefill_s": usage.prefill_s,
             "decode_s": usage.decode_s,
             "warnings": list(self.warnings),
+            "served_as": self.served_as,
+            "measured": None if self.measured.empty else msgspec.to_builtins(self.measured),
         }
