@@ -19,10 +19,12 @@ from typing import Any, Protocol
 
 from llm_router.decision import Candidate
 from llm_router.errors import HostBusy, HostTimeout, ProviderError, RunnerFailed
+from llm_router.fleet.schema import Machine
 from llm_router.hosts.desk import Desk, Load, Start, Ticket, Unload
 from llm_router.hosts.load import HostLoad, resident_gb
 from llm_router.hosts.residency_settings import ResidencySettings
 from llm_router.hosts.snapshot import HostSnapshot, ResidentModel
+from llm_router.hosts.speeds import LEAST_LOAD_S, NOT_MEASURED, Measured
 from llm_router.names import canonical
 from llm_router.request import Json
 
@@ -48,13 +50,15 @@ class Loader(Protocol):
 class Seat:
     """The place of one request at a host; ``leave`` it whatever happened."""
 
-    __slots__ = ("_future", "_here", "_loop", "_number", "load_s")
+    __slots__ = ("_future", "_here", "_loop", "_number", "load_s", "measured")
 
     def __init__(self, here: _Host | None = None, number: int = 0) -> None:
         self._here = here
         self._number = number
         self.load_s = 0.0
         """Seconds of a load that this request waited for."""
+        self.measured = NOT_MEASURED
+        """The same where it tells how fast the model loads; of many who waited for one load, one has it."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._future: asyncio.Future[None] | None = None
 
@@ -103,8 +107,10 @@ NO_SEAT = Seat()
 class Residency:
     """One desk for each host that can be told to load and unload.
 
+    ``machine`` has the memory and the speed of loads that count where a host tells and shows no other.
     ``reserved`` are models that are never told to leave. ``changed`` is called with a host's name whenever
-    something was loaded or unloaded there. ``clock_s`` is a steady clock.
+    something was loaded or unloaded there, ``measured`` with a host, a model and what a load told of its
+    speed. ``clock_s`` is a steady clock.
     """
 
     def __init__(
@@ -112,17 +118,26 @@ class Residency:
         loaders: Iterable[Loader],
         settings: ResidencySettings,
         *,
-        usable_gb: float,
+        machine: Machine,
         reserved: Iterable[str],
         clock_s: Callable[[], float],
         changed: Callable[[str], None],
+        measured: Callable[[str, str, Measured], None],
     ) -> None:
         kept = frozenset(map(canonical, reserved))
         self._clock_s = clock_s
-        self._hosts = {
-            loader.name: _Host(
-                loader, Desk(usable_gb, kept=kept, parallel=settings.parallel), settings, clock_s, changed
+
+        def desk() -> Desk:
+            return Desk(
+                machine.usable_memory_gb,
+                kept=kept,
+                parallel=settings.parallel,
+                load_gb_per_s=machine.load_gb_per_s,
+                load_overhead_s=machine.load_overhead_s,
             )
+
+        self._hosts = {
+            loader.name: _Host(loader, desk(), settings, clock_s, changed, measured=measured)
             for loader in loaders
         }
 
@@ -162,12 +177,15 @@ class _Host:
         settings: ResidencySettings,
         clock_s: Callable[[], float],
         changed: Callable[[str], None],
+        *,
+        measured: Callable[[str, str, Measured], None],
     ) -> None:
         self._loader = loader
         self._desk = desk
         self._settings = settings
         self._clock_s = clock_s
         self._changed = changed
+        self._measured = measured
         self._changed_s = -1.0
         self._seats: dict[int, Seat] = {}
         self._numbers = itertools.count(1)
@@ -182,6 +200,7 @@ class _Host:
 
     def seen(self, snapshot: HostSnapshot, looked_s: float) -> None:
         with self._lock:
+            self._desk.speeds = snapshot.speeds
             if looked_s < self._changed_s:
                 return
             self._take(snapshot.resident.values())
@@ -290,7 +309,7 @@ class _Host:
                 load_s = await self._loader.preload(
                     served, num_ctx=self._contexts.get(model), keep_alive=self._keep_alive(model, memory_gb)
                 )
-            if load_s is None:  # servers do not tell it of an embedder
+            if load_s is None:  # Ollama does not tell it where nothing was asked but the load
                 load_s = self._clock_s() - begun_s
             resident = await self._in_memory()
         except TimeoutError:
@@ -328,12 +347,20 @@ class _Host:
             self._load_task = None
             self._note_change()
             if error is None:
+                there = set(self._desk.resident_gb)
                 self._desk.loaded(model)
                 if resident is not None:
                     self._take(resident, model)
-                for number in self._desk.waiting_for(model):
-                    if (seat := self._seats.get(number)) is not None:
-                        seat.load_s = load_s
+                seats = [self._seats[n] for n in self._desk.waiting_for(model) if n in self._seats]
+                for waiting in seats:
+                    waiting.load_s = load_s
+                # Where another one has come as well, somebody else's load was waited for too.
+                alone = resident is not None and set(self._desk.resident_gb) - there <= {model}
+                if alone and load_s >= LEAST_LOAD_S:
+                    sample = Measured(load_s=load_s)
+                    self._measured(self._loader.name, model, sample)
+                    if seats:
+                        seats[0].measured = sample
             else:
                 for ticket in self._desk.load_failed(model):
                     seat = self._seats.get(ticket.number)
