@@ -21,7 +21,6 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from llm_router.testing.closing import close_runner
 from llm_router.testing.fake_answers import Answer, Reply, Token, ToolCall
 from llm_router.testing.fake_faults import HTML_PAGE, Fault, FaultScript, ScriptedFault
 from llm_router.testing.fake_inference import Backend
@@ -238,7 +237,7 @@ class FakeOllama:
         for task in tuple(self._handling):
             task.cancel()
         if self._runner is not None:
-            await close_runner(self._runner)
+            await self._runner.cleanup()
         self._runner = None
 
     @contextmanager
