@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 from aiohttp import web
+from tests.support.aiohttp_server import serving
 
 from llm_router.answer import Chunk, Delta
 from llm_router.errors import (
@@ -28,6 +29,7 @@ from llm_router.errors import (
     RunnerFailed,
     StreamBroken,
 )
+from llm_router.http1.listening import stop_listening
 from llm_router.providers.base import ChatCall, EmbedCall, Timeouts
 from llm_router.providers.ollama import OllamaProvider
 from llm_router.providers.openai_compat import OpenAICompatProvider
@@ -274,7 +276,7 @@ async def tcp_server(answer: bytes | None) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         finished.set()
-        server.close()
+        await stop_listening(server)
         await server.wait_closed()
 
 
@@ -285,15 +287,8 @@ async def http_server(status: int, body: str, content_type: str = "application/j
     async def reply(request: web.Request) -> web.Response:
         return web.Response(status=status, text=body, content_type=content_type)
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", reply)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with serving(reply) as url:
+        yield url
 
 
 def closed_port() -> int:

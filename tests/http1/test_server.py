@@ -214,11 +214,35 @@ def test_a_client_that_does_not_read_is_held_back_and_cut(runs: Any) -> None:
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             writer.write(request(method="GET"))
             async with asyncio.timeout(10):
-                while server.connections == 0 or server.running:  # noqa: ASYNC110
+                while written == 0 or server.running:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             writer.transport.abort()
             del reader
         assert written < 32_000_000
+
+    runs(work())
+
+
+def test_a_handler_that_only_writes_is_told_that_its_client_is_gone(runs: Any) -> None:
+    pieces = 0
+
+    async def flood(exchange: Exchange) -> None:
+        nonlocal pieces
+        exchange.start(200, ())
+        while pieces < 20_000:
+            exchange.write(b"x" * 1024)
+            pieces += 1
+            await exchange.drain()
+
+    async def work() -> None:
+        async with serving(flood) as (server, port):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request(method="GET"))
+            writer.transport.abort()
+            async with asyncio.timeout(10):
+                while pieces == 0 or server.running:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        assert pieces < 1000
 
     runs(work())
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.support import aiohttp_server
 
 from llm_router.answer import Chunk, Delta, Final
 from llm_router.errors import BadReply, HostRefused, ModelUnusable, ProviderError
@@ -69,15 +70,9 @@ def _json(value: object, status: int = 200) -> web.Response:
 
 @asynccontextmanager
 async def serving(ollama: Ollama) -> AsyncIterator[Ollama]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", ollama.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    ollama.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield ollama
-    ollama.hang.set()
-    await runner.cleanup()
+    async with aiohttp_server.serving(ollama.answer) as ollama.url:
+        yield ollama
+        ollama.hang.set()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from tests.support.aiohttp_server import serving
 
 from llm_router.config import HostSettings, RoutingSettings, Settings
 from llm_router.errors import ConfigError, InvalidRequest
@@ -42,13 +43,8 @@ async def answer(request: web.Request) -> web.Response:
 
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    async with serving(answer) as url:
+        yield url
 
 
 def made(url: str, fleet: Path | None, *, allow: bool) -> Router:

@@ -23,6 +23,8 @@ from typing import cast
 
 import httptools
 
+from llm_router.http1.listening import stop_listening
+
 log = logging.getLogger("llm_router.http")
 
 Headers = Iterable[tuple[str, str]]
@@ -204,8 +206,12 @@ class Exchange:
 
     async def drain(self) -> None:
         """Waits while the client is too far behind."""
-        if self._connection.writing_paused and not self.gone:
+        if self.gone:
+            return
+        if self._connection.writing_paused:
             await self._connection.drained()
+        elif self._connection.breaking:
+            await asyncio.sleep(0)  # else a handler that writes on and on would never be told
 
     def end(self, data: bytes = b"") -> None:
         """The last piece, and the end of the reply."""
@@ -336,7 +342,7 @@ class Server:
         until_s = asyncio.get_running_loop().time() + grace_s
         self.ending = True
         if self._listening is not None:
-            self._listening.close()
+            await stop_listening(self._listening)
         for connection in tuple(self.open):
             connection.close_if_idle()
         if self.tasks:
@@ -552,6 +558,11 @@ class _Connection(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
+
+    @property
+    def breaking(self) -> bool:
+        """Whether a write found the client gone, or the end was asked for, and nobody was told yet."""
+        return self._transport is not None and self._transport.is_closing()
 
     async def drained(self) -> None:
         waiter = self.loop.create_future()

@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from llm_router.http1.listening import stop_listening
 from llm_router.testing.fake_answers import Answer, Reply, Token, ToolCall
 from llm_router.testing.fake_faults import HTML_PAGE, Fault, FaultScript, ScriptedFault
 from llm_router.testing.fake_inference import Backend
@@ -121,6 +122,7 @@ class FakeOllama:
         self._changed = threading.Condition()
         self._scheduler: Scheduler | None = None
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
         self._handling: set[asyncio.Task[Any]] = set()
         self._closing = False
         self.requests: list[RecordedRequest] = []
@@ -222,9 +224,11 @@ class FakeOllama:
         app.add_routes([*native_routes(backend), *openai_routes(backend)])
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port)
-        await site.start()
-        self._port = self._runner.addresses[0][1]
+        protocol = self._runner.server
+        assert protocol is not None  # noqa: S101 - set up above
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(protocol, self._host, self._port)
+        self._port = self._listening.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(
@@ -236,9 +240,11 @@ class FakeOllama:
             self._scheduler.close()
         for task in tuple(self._handling):
             task.cancel()
+        if self._listening is not None:
+            await stop_listening(self._listening)
         if self._runner is not None:
             await self._runner.cleanup()
-        self._runner = None
+        self._listening = self._runner = None
 
     @contextmanager
     def in_thread(self) -> Iterator[Self]:
