@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +17,14 @@ from llm_router.classify.mission_control import MissionControl, Target
 from llm_router.classify.mission_prompt import Prompt, load_prompt
 from llm_router.classify.rules import Rules
 from llm_router.config import HostSettings, Settings, load_configuration
+from llm_router.decision import Candidate
 from llm_router.errors import ConfigError, UnknownModel, nearest
 from llm_router.fleet import Fleet, load_fleet
+from llm_router.hosts.residency import Seat
 from llm_router.hosts.snapshot import HostSnapshot
 from llm_router.hosts.watch import HostWatch
 from llm_router.names import is_cloud, same_model
-from llm_router.policy import World, gates
+from llm_router.policy import World, estimates, gates
 from llm_router.policy.decide import case_for, model_facts
 from llm_router.policy.gates import Case
 from llm_router.providers.base import Provider
@@ -109,14 +114,30 @@ def encoder_of(settings: Settings) -> Encoder:
     return Encoder.load(Path(named).expanduser() if named else None)
 
 
-def cascade_of(settings: Settings, fleet: Fleet, watch: HostWatch, clock_s: Callable[[], float]) -> Cascade:
-    """The stages of classification. Raises ConfigError where Mission Control's settings cannot be used."""
+def kept_gb(settings: Settings, fleet: Fleet) -> dict[str, float]:
+    """The models that never leave the memory, Mission Control and the embedders, with the GB they take."""
+    mission_control = settings.classify.mission_control
+    named = fleet.find(mission_control.model) if mission_control.enabled and mission_control.model else None
+    kept = dict.fromkeys([*([named] if named else []), *fleet.reserved])
+    return {tag: fleet.model(tag).memory_gb for tag in kept}
+
+
+def cascade_of(
+    settings: Settings,
+    fleet: Fleet,
+    watch: HostWatch,
+    clock_s: Callable[[], float],
+    *,
+    seat: Callable[[Candidate], Awaitable[Seat]],
+) -> Cascade:
+    """The stages of classification. ``seat`` gives Mission Control its turn at its host. Raises ConfigError
+    where Mission Control's settings cannot be used."""
     stages: list[Stage] = [Rules(fleet), EncoderStage(fleet, lambda: encoder_of(settings))]
     mission_control = settings.classify.mission_control
     model = mission_control.model or fleet.router
     if mission_control.enabled and model is not None:
         _refuse_cloud_router(model, settings)
-        locate = _locator(model, settings, fleet, watch)
+        locate = _locator(model, settings, fleet, watch, seat)
         stages.append(MissionControl(fleet, locate, mission_control, clock_s, prompt=prompt_of(settings)))
     return Cascade(fleet, stages, sure_from=settings.classify.ask_below, clock_s=clock_s)
 
@@ -131,7 +152,11 @@ def _refuse_cloud_router(model: str, settings: Settings) -> None:
 
 
 def _locator(
-    model: str, settings: Settings, fleet: Fleet, watch: HostWatch
+    model: str,
+    settings: Settings,
+    fleet: Fleet,
+    watch: HostWatch,
+    seat: Callable[[Candidate], Awaitable[Seat]],
 ) -> Callable[[], Awaitable[Sequence[Target]]]:
     """Finds the hosts that have Mission Control, those where it is resident first.
 
@@ -157,10 +182,45 @@ def _locator(
             except UnknownModel:
                 continue
             if gates.first_rejection(case) is None:
-                found.append(_target(tag, case, host, world, watch.provider(host.name)))
+                target = _target(tag, case, host, world, watch.provider(host.name))
+                asks = _as_candidate(case, host, settings.classify.mission_control.max_prompt_tokens)
+                found.append(replace(target, turn=functools.partial(_turn, seat, asks)))
         return sorted(found, key=lambda target: not target.resident)
 
     return locate
+
+
+_ANSWER_TOKENS = 16
+"""Mission Control answers with one name in JSON."""
+
+
+@asynccontextmanager
+async def _turn(seat: Callable[[Candidate], Awaitable[Seat]], asks: Candidate) -> AsyncIterator[None]:
+    """While inside the model is in memory, and counts as busy."""
+    place = await seat(asks)
+    try:
+        yield
+    finally:
+        place.leave()
+
+
+def _as_candidate(case: Case, host: HostSnapshot, prompt_tokens: int) -> Candidate:
+    """Mission Control as what it is to its host: one more request for a model."""
+    standing = case.standing
+    return Candidate(
+        standing.tag,
+        host.name,
+        standing.served_as,
+        quality=0.0,
+        quality_source="classifies",
+        resident=standing.warm,
+        estimate=estimates.estimate(
+            standing.speed, prompt_tokens=prompt_tokens, answer_tokens=_ANSWER_TOKENS, resident=False
+        ),
+        score=0.0,
+        num_ctx=case.num_ctx if host.kind == "ollama" else None,
+        remote=standing.remote,
+    )
 
 
 def _target(tag: str, case: Case, host: HostSnapshot, world: World, provider: Provider) -> Target:

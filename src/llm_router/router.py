@@ -125,7 +125,9 @@ class Router:
         self._cold = ColdStarts()
         self._residency = self._made_residency()
         self._talks = Conversations()
-        self._cascade: Cascade = assembly.cascade_of(settings, self.fleet, self._watch, clock_s)
+        self._cascade: Cascade = assembly.cascade_of(
+            settings, self.fleet, self._watch, clock_s, seat=self._residency.seat
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -148,7 +150,7 @@ class Router:
             managed if self.settings.residency.manage else (),
             self.settings.residency,
             machine=self.fleet.machine,
-            reserved=self.fleet.reserved,
+            kept_gb=assembly.kept_gb(self.settings, self.fleet),
             clock_s=self._clock_s,
             changed=self._watch.forget,
             measured=self._speeds.note,
@@ -358,7 +360,9 @@ class Router:
     async def preload(self, model: str, *, keep_alive: Json = None) -> None:
         """Has the model's host load it, or unload it where ``keep_alive`` is 0, as Ollama understands that.
 
-        Servers without such a request are left alone. Raises UnknownModel, NoModelAvailable or a
+        Where the router manages the memory of the host, both wait for their turn like any request, and what
+        never leaves is not unloaded and keeps its own ``keep_alive``. Servers without such a request are left
+        alone. Raises UnknownModel, NoModelAvailable, InvalidRequest for an unload of what never leaves, or a
         ProviderError.
         """
         self.refuse_cloud(model)
@@ -372,9 +376,25 @@ class Router:
         if candidate is None:
             raise _nothing(decision, world)
         provider = self._watch.provider(candidate.host)
-        if isinstance(provider, OllamaProvider):
-            await provider.preload(candidate.served_as, num_ctx=candidate.num_ctx, keep_alive=keep_alive)
-            self._watch.forget(candidate.host)
+        if not isinstance(provider, OllamaProvider):
+            return
+        kept = self._residency.keeps(candidate.host, candidate.served_as)
+        if unloads(keep_alive):
+            if kept:
+                raise InvalidRequest(
+                    f"{candidate.model} stays in memory",
+                    why="Mission Control, embedders and residency.pins never leave it",
+                    hint="take it from residency.pins, or set residency.manage: false",
+                )
+            if await self._residency.unload(candidate.host, candidate.served_as):
+                return
+        seat = await self._residency.seat(candidate)
+        try:
+            if seat is NO_SEAT or (keep_alive is not None and not kept):
+                await provider.preload(candidate.served_as, num_ctx=candidate.num_ctx, keep_alive=keep_alive)
+        finally:
+            seat.leave()
+        self._watch.forget(candidate.host)
 
     async def _decided(
         self, request: RouteRequest, category: str | None = None, policy: PolicySettings | None = None
@@ -688,6 +708,14 @@ class _Running:
         self.thinking.append(piece.thinking)
         self.tool_calls += piece.tool_calls
         self.logprobs += piece.logprobs
+
+
+def unloads(keep_alive: Json) -> bool:
+    """Whether it means, to Ollama, that the model is to leave now."""
+    return keep_alive == 0 or (isinstance(keep_alive, str) and keep_alive in _AT_ONCE)
+
+
+_AT_ONCE = ("0", "0s", "0m", "0h")
 
 
 def _with_load(told_s: float | None, seat: Seat) -> float | None:

@@ -180,6 +180,59 @@ def test_a_model_in_memory_with_another_context_leaves_before_it_is_loaded_anew(
     assert here.next(0.0) == [Load("d", 50.0, 50.0)]
 
 
+def test_who_is_kept_is_loaded_before_all_that_wait() -> None:
+    host = Host(desk(kept=frozenset({"kept"})))
+    host.enter(1, "a")
+    host.enter(2, "e")
+    host.enter(3, "d")
+    assert host.enter(4, "kept") == []
+    assert host.desk.load(0.0).loads_waiting == ("kept", "e", "d")
+    assert host.loaded("a") == ["start 1", "load kept"]
+    assert host.loaded("kept") == ["start 4", "load e"]
+
+
+def test_who_is_kept_does_not_wait_until_a_place_for_a_large_one_is_free() -> None:
+    host = Host(desk(kept=frozenset({"kept"})))
+    host.enter(1, "e")
+    host.loaded("e")
+    assert host.enter(2, "d") == []  # e answers, and is to leave for it
+    assert host.enter(3, "kept") == ["load kept"]
+    assert host.loaded("kept") == ["start 3"]
+    assert host.ended(1) == ["unload e", "load d"]
+
+
+def test_room_for_who_is_kept_is_left_while_it_is_away() -> None:
+    host = Host(desk(kept=frozenset({"kept"})))
+    host.desk.seen({"c": 35.0, "b": 20.0})
+    host.desk.owed_gb = {"kept": 3.0}
+    assert host.desk.load(0.0).owed_gb == 3.0
+    host.enter(1, "a")  # needs 12.5: there would be room for 95, with the one who is kept for 92
+    assert host.loaded("a") == ["start 1"]
+    host.ended(1)
+    host.desk.seen({"c": 35.0, "b": 20.0, "foreign": 31.0})
+    assert host.enter(2, "a") == ["unload c", "load a"]  # without it 98.5 of 100 would be filled
+    host.desk.seen({"kept": 3.0, "c": 35.0})
+    assert host.desk.load(0.0).owed_gb == 0.0
+
+
+def test_who_is_sent_away_leaves_when_it_is_idle_and_comes_back_for_those_who_want_it() -> None:
+    host = Host(desk(kept=frozenset({"kept"})))
+    host.enter(1, "a")
+    host.loaded("a")
+    host.desk.send_away("a")
+    assert host.act() == [] and host.desk.leaving == {"a"}
+    assert host.enter(2, "a") == []
+    assert host.ended(1) == ["unload a", "load a"]
+    assert host.loaded("a") == ["start 2"]
+    assert host.desk.leaving == frozenset()
+    for nobody in ("b", "kept"):
+        host.desk.send_away(nobody)
+        assert host.act() == []
+    host.desk.seen({"kept": 3.0})
+    host.desk.send_away("kept")
+    assert host.act() == [] and host.desk.leaving == frozenset()
+
+
 def test_what_goes_on_is_told_with_what_is_left_of_it() -> None:
     host = Host(desk(kept=frozenset({"kept"}), parallel=2))
     host.enter(1, "a", 0.0)
@@ -230,6 +283,7 @@ class Day(RuleBasedStateMachine):
         self.settled: set[int] = set()
         self.loading: str | None = None
         self.unloading: set[str] = set()
+        self.sent_away: set[str] = set()
         self.told: set[str] = set()
         """Who left for the load that is to come; another program may have brought it back."""
         self.before: dict[str, set[str]] = {}
@@ -282,6 +336,13 @@ class Day(RuleBasedStateMachine):
         self.desk.unloaded(model)
         self.act()
 
+    @rule(model=st.sampled_from(sorted(SIZES_GB)))
+    def somebody_asks_for_it_to_leave(self, model: str) -> None:
+        if model in self.resident:
+            self.sent_away.add(model)
+        self.desk.send_away(model)
+        self.act()
+
     @rule(seconds=st.floats(0.0, 2000.0))
     def time_passes(self, seconds: float) -> None:
         self.now_s += seconds
@@ -326,7 +387,8 @@ class Day(RuleBasedStateMachine):
                 assert model not in self.desk.kept
                 assert model not in self.running.values(), "unloaded while it answers"
                 assert model not in self.unloading, "told to leave twice"
-                assert self.waiting, "nobody waits for its room"
+                assert self.waiting or model in self.sent_away, "nobody waits for its room"
+                self.sent_away.discard(model)
                 self.unloading.add(model)
             case Load(model, memory_gb):
                 assert self.loading is None, "two loads at once"
@@ -338,6 +400,9 @@ class Day(RuleBasedStateMachine):
                 self.told.clear()
                 assert not others or memory_gb <= FREE_SHARE * (USABLE_GB - used_gb) + 1e-9
                 for waits in set(self.waiting.values()) - {model}:
+                    if model in self.desk.kept:
+                        continue
+                    assert waits not in self.desk.kept or waits in self.resident, "who is kept goes first"
                     assert model in self.before[waits], f"{model} was loaded before its turn, {waits} waits"
                     self.before[waits].discard(model)
                 self.loading = model

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -40,6 +40,8 @@ _THINKING_TOKENS = 512
 
 _REFUSALS_OF_A_FIELD = (400, 422, 501)
 
+Turn = Callable[[], AbstractAsyncContextManager[None]]
+
 _Key = tuple[str, str]
 """(host, the model's name there)"""
 
@@ -49,7 +51,8 @@ class Target:
     """Where Mission Control lives right now, and how to speak to it.
 
     ``num_ctx`` is what to send, in tokens: the model's one context size, or None where the server fixed it.
-    ``context_tokens`` is how much it reads. ``think`` is None where the model cannot think anyway.
+    ``context_tokens`` is how much it reads. ``think`` is None where the model cannot think anyway. It
+    is asked within its ``turn`` at the host, which may have to load it first.
     """
 
     provider: Provider
@@ -60,6 +63,7 @@ class Target:
     tokenizer: TokenizerFamily = "large"
     think: bool | str | None = None
     quirks: Quirks = field(default_factory=Quirks)
+    turn: Turn = nullcontext
 
     @property
     def key(self) -> _Key:
@@ -232,7 +236,7 @@ class MissionControl:
         )
         text = ""
         logprobs: list[Json] = []
-        async with aclosing(target.provider.chat(call)) as chunks:
+        async with target.turn(), aclosing(target.provider.chat(call)) as chunks:
             async for chunk in chunks:
                 if isinstance(chunk, Delta):
                     text += chunk.text

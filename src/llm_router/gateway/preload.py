@@ -8,16 +8,15 @@ from llm_router.errors import InvalidRequest
 from llm_router.gateway.wires.base import Preload
 from llm_router.gateway.wires.ollama import preloaded
 from llm_router.names import is_auto
+from llm_router.router import unloads
 
 if TYPE_CHECKING:
     from llm_router.gateway.app import Visit
 
-_OFF = (0, "0", "0s", "0m", "0h")
-
 
 async def preload(visit: Visit, path: str, asked: Preload) -> None:
     """Replies as Ollama does. A virtual name has nothing to load: which model it is, the task will tell."""
-    unload = asked.fields.get("keep_alive") in _OFF
+    unload = unloads(asked.fields.get("keep_alive"))
     if not is_auto(asked.model):
         visit.caller.may_use(asked.model)
         await visit.router.preload(asked.model, keep_alive=asked.fields.get("keep_alive"))

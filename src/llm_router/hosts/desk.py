@@ -3,17 +3,18 @@
 A plain state machine without I/O and without a clock: events go in (``enter``, ``ended``, ``loaded``, …), and
 ``next`` says what to do now. The router carries it out over HTTP, the simulator in virtual time.
 
-Loads happen one at a time, in the order in which the first request for each model came; all requests for the
-same model start when it is there. Room is made before a load by unloading, so that Ollama never has to evict
-by itself: while it does, everybody waits, and a request that comes for the leaving model can block it for
-good. A model that is to leave takes no new requests, and leaves when it is idle.
+Loads happen one at a time, in the order in which the first request for each model came, those that are kept
+before all others; all requests for the same model start when it is there. Room is made before a load by
+unloading, so that Ollama never has to evict by itself: while it does, everybody waits, and a request that
+comes for the leaving model can block it for good. A model that is to leave takes no new requests, and leaves
+when it is idle.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -104,6 +105,9 @@ class Desk:
         self._load_gb_per_s = load_gb_per_s
         self._load_overhead_s = load_overhead_s
         self.speeds: Mapping[str, ModelSpeeds] = {}
+        self.owed_gb: Mapping[str, float] = {}
+        """What kept models that the host has take when they are loaded: that room is left for them."""
+        self._sent_away: dict[str, bool] = {}
         self._resident: dict[str, float] = {}
         self._stale: set[str] = set()
         self._waiting: OrderedDict[str, OrderedDict[int, Ticket]] = OrderedDict()
@@ -151,8 +155,17 @@ class Desk:
             self._plan = None
         return tuple(self._waiting.pop(model, OrderedDict()).values())
 
+    def send_away(self, model: str) -> None:
+        """Somebody asked for it to leave, not for the room: as soon as it is idle. Who comes for it meanwhile
+        waits for it to be loaded again. Nothing happens to one that is not there or is kept."""
+        plan = self._plan
+        loading = plan is not None and plan.model == model and plan.begun_s is not None
+        if model in self._resident and model not in self.kept and not loading:
+            self._sent_away.setdefault(model, False)
+
     def unloaded(self, model: str) -> None:
         """A model has left the memory."""
+        self._sent_away.pop(model, None)
         self._resident.pop(model, None)
         self._stale.discard(model)
         if self._plan is not None:
@@ -165,13 +178,14 @@ class Desk:
     def next(self, now_s: float) -> list[Action]:
         """What to do now. Everything in it counts as begun."""
         # Before the next load is planned: what was loaded for them must not leave before it has answered.
-        actions = self._starts(now_s)
+        actions = [*self._starts(now_s), *self._departures()]
         if self._plan is None:
             self._plan = self._planned(now_s)
         plan = self._plan
         if plan is None:
             return actions
-        if plan.model not in self._waiting and plan.begun_s is None:  # nobody waits for it any more
+        gives_way = plan.model not in self._waiting or (plan.model not in self.kept and self._kept_wait)
+        if gives_way and plan.begun_s is None:  # nobody waits for it any more, or others go first
             plan.leaving &= plan.unloading
             if not plan.leaving:
                 self._plan = None
@@ -184,12 +198,35 @@ class Desk:
             busy = {running.ticket.model for running in self._running.values()}
             for model in sorted(plan.leaving - plan.unloading - busy):
                 plan.unloading.add(model)
-                actions.append(Unload(model))
-        if not plan.leaving and plan.begun_s is None:
+                if not self._sent_away.get(model, False):
+                    actions.append(Unload(model))
+        if not plan.leaving and plan.begun_s is None and not any(self._sent_away.values()):
             plan.begun_s = now_s
             self.loads += 1
             actions.append(Load(plan.model, plan.memory_gb, plan.load_s))
         return actions
+
+    def _departures(self) -> Iterator[Action]:
+        """Those who were sent away and are idle."""
+        busy = {running.ticket.model for running in self._running.values()}
+        unloading = self._plan.unloading if self._plan is not None else set()
+        for model, told in list(self._sent_away.items()):
+            if told or model in busy:
+                continue
+            if model not in self._resident:
+                del self._sent_away[model]
+            else:
+                self._sent_away[model] = True
+                if model not in unloading:
+                    yield Unload(model)
+
+    def _by_turn(self) -> list[str]:
+        """Models that requests wait for, in the order in which they are loaded."""
+        return sorted(self._waiting, key=lambda model: model not in self.kept)
+
+    @property
+    def _kept_wait(self) -> bool:
+        return any(model in self.kept and not self._ready(model) for model in self._waiting)
 
     def _starts(self, now_s: float) -> list[Action]:
         """All whose model is there, and neither leaves nor is being loaded (Ollama lists it by then)."""
@@ -203,11 +240,11 @@ class Desk:
         return actions
 
     def _planned(self, now_s: float) -> _Plan | None:
-        """The next load: of the model whose first request waits longest."""
-        for model, tickets in self._waiting.items():
+        """The next load: of the model whose first request waits longest, those that are kept first."""
+        for model in self._by_turn():
             if self._ready(model):
                 continue
-            first = next(iter(tickets.values()))
+            first = next(iter(self._waiting[model].values()))
             leaving = self._leaving_for(model, first.memory_gb, now_s)
             return _Plan(model, first.memory_gb, first.load_s, leaving)
         return None
@@ -219,7 +256,8 @@ class Desk:
         even all of them are enough all leave: into an empty box Ollama loads any model."""
         others_gb = sum(gb for other, gb in self._resident.items() if other != model)
         candidates = [v for v in self._candidates(now_s) if v.name != model and v.name not in told]
-        chosen = choose_victims(candidates, missing_gb(memory_gb, others_gb, self.usable_gb))
+        usable_gb = self.usable_gb - self._owed_gb(model)
+        chosen = choose_victims(candidates, missing_gb(memory_gb, others_gb, usable_gb))
         leaving = {victim.name for victim in (candidates if chosen is None else chosen)}
         return leaving | {model} if model in self._resident and model not in told else leaving
 
@@ -244,8 +282,12 @@ class Desk:
         measured = self.speeds.get(model)
         return prior_s if measured is None else measured.load_from(prior_s)
 
+    def _owed_gb(self, model: str) -> float:
+        """What the kept ones take besides it that are not there."""
+        return sum(gb for name, gb in self.owed_gb.items() if name != model and name not in self._resident)
+
     def _ready(self, model: str) -> bool:
-        return model in self._resident and model not in self._stale
+        return model in self._resident and model not in self._stale and model not in self._sent_away
 
     # What is told
 
@@ -287,12 +329,13 @@ class Desk:
             loading=loading,
             loading_left_s=left_s,
             loads_waiting=tuple(
-                m for m in self._waiting if m != loading and (not self._ready(m) or m in leaving)
+                m for m in self._by_turn() if m != loading and (not self._ready(m) or m in leaving)
             ),
             leaving=leaving,
             demand_per_s={model: self._rate(model, now_s) for model in self._demand},
             kept=self.kept,
             parallel=self.parallel,
+            owed_gb=self._owed_gb(""),
         )
 
     @property
@@ -306,7 +349,7 @@ class Desk:
 
     @property
     def leaving(self) -> frozenset[str]:
-        return frozenset(self._plan.leaving) if self._plan is not None else frozenset()
+        return frozenset((*self._sent_away, *(self._plan.leaving if self._plan is not None else ())))
 
     def _rate(self, model: str, now_s: float) -> float:
         """Requests per second, as they came lately: each one counts less by the time since it."""

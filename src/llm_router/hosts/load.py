@@ -36,7 +36,8 @@ class HostLoad(Struct, frozen=True):
 
     ``loads_waiting`` are models that will be loaded before anything that comes now. ``demand_per_s`` holds
     requests per second of each model, as they came lately. ``kept`` are models that nothing may evict,
-    ``leaving`` those that are on their way out of the memory and take nobody in.
+    ``leaving`` those that are on their way out of the memory and take nobody in. ``owed_gb`` is the room that
+    kept models need which are not there now.
     """
 
     models: Mapping[str, ModelLoad] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class HostLoad(Struct, frozen=True):
     kept: frozenset[str] = frozenset()
     leaving: frozenset[str] = frozenset()
     parallel: int = 1
+    owed_gb: float = 0.0
 
     def of(self, model: str) -> ModelLoad:
         return self.models.get(model, NOTHING)

@@ -15,6 +15,7 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from llm_router.decision import Candidate
@@ -108,7 +109,8 @@ class Residency:
     """One desk for each host that can be told to load and unload.
 
     ``machine`` has the memory and the speed of loads that count where a host tells and shows no other.
-    ``reserved`` are models that are never told to leave. ``changed`` is called with a host's name whenever
+    ``kept_gb`` are the models that are never told to leave, with the memory that they take: where a host has
+    them it is left for them. ``changed`` is called with a host's name whenever
     something was loaded or unloaded there, ``measured`` with a host, a model and what a load told of its
     speed. ``clock_s`` is a steady clock.
     """
@@ -119,25 +121,25 @@ class Residency:
         settings: ResidencySettings,
         *,
         machine: Machine,
-        reserved: Iterable[str],
+        kept_gb: Mapping[str, float],
         clock_s: Callable[[], float],
         changed: Callable[[str], None],
         measured: Callable[[str, str, Measured], None],
     ) -> None:
-        kept = frozenset(map(canonical, reserved))
+        kept_gb = {canonical(model): gb for model, gb in kept_gb.items()}
         self._clock_s = clock_s
 
         def desk() -> Desk:
             return Desk(
                 machine.usable_memory_gb,
-                kept=kept,
+                kept=frozenset(kept_gb),
                 parallel=settings.parallel,
                 load_gb_per_s=machine.load_gb_per_s,
                 load_overhead_s=machine.load_overhead_s,
             )
 
         self._hosts = {
-            loader.name: _Host(loader, desk(), settings, clock_s, changed, measured=measured)
+            loader.name: _Host(loader, desk(), settings, clock_s, changed, kept_gb=kept_gb, measured=measured)
             for loader in loaders
         }
 
@@ -161,6 +163,20 @@ class Residency:
             return NO_SEAT
         return await here.seat(candidate)
 
+    async def unload(self, host: str, served_as: str) -> bool:
+        """Has a model leave the memory as soon as it is idle; who comes for it meanwhile waits until it is
+        loaded again. Waits for that as long as for any unload. False where the host is not managed here."""
+        here = self._hosts.get(host)
+        if here is None:
+            return False
+        await here.unload(served_as)
+        return True
+
+    def keeps(self, host: str, served_as: str) -> bool:
+        """Whether the host is managed here and the model never leaves it."""
+        here = self._hosts.get(host)
+        return here is not None and here.keeps(served_as)
+
     async def close(self) -> None:
         """Gives up what is being loaded from here."""
         for here in self._hosts.values():
@@ -178,8 +194,10 @@ class _Host:
         clock_s: Callable[[], float],
         changed: Callable[[str], None],
         *,
+        kept_gb: Mapping[str, float],
         measured: Callable[[str, str, Measured], None],
     ) -> None:
+        self._kept_gb = kept_gb
         self._loader = loader
         self._desk = desk
         self._settings = settings
@@ -201,6 +219,8 @@ class _Host:
     def seen(self, snapshot: HostSnapshot, looked_s: float) -> None:
         with self._lock:
             self._desk.speeds = snapshot.speeds
+            there = {canonical(name) for name in snapshot.installed}
+            self._desk.owed_gb = {name: gb for name, gb in self._kept_gb.items() if name in there}
             if looked_s < self._changed_s:
                 return
             self._take(snapshot.resident.values())
@@ -234,7 +254,8 @@ class _Host:
 
     async def seat(self, candidate: Candidate) -> Seat:
         with self._lock:
-            if self._desk.waiting >= self._settings.max_waiting:
+            name = canonical(candidate.served_as)
+            if self._desk.waiting >= self._settings.max_waiting and name not in self._desk.kept:
                 raise HostBusy(
                     f"{candidate.host} is busy",
                     why=f"{self._desk.waiting} requests wait there (residency.max_waiting)",
@@ -244,7 +265,6 @@ class _Host:
                 )
             number = next(self._numbers)
             seat = self._seats[number] = Seat(self, number)
-            name = canonical(candidate.served_as)
             self._served[name] = candidate.served_as
             self._contexts[name] = candidate.num_ctx
             estimate = candidate.estimate
@@ -260,6 +280,22 @@ class _Host:
                 seat.leave()
                 raise
         return seat
+
+    def keeps(self, served_as: str) -> bool:
+        return canonical(served_as) in self._desk.kept
+
+    async def unload(self, served_as: str) -> None:
+        name = canonical(served_as)
+        with self._lock:
+            self._served.setdefault(name, served_as)
+            self._desk.send_away(name)
+            self._act()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.unload_s):
+                look_s = _FIRST_LOOK_S
+                while name in self._desk.leaving:
+                    await asyncio.sleep(look_s)
+                    look_s = min(2 * look_s, _LAST_LOOK_S)
 
     def left(self, number: int) -> None:
         with self._lock:

@@ -157,6 +157,8 @@ def _room(standing: Standing, scene: Scene, name: str) -> tuple[tuple[loads.Vict
         resident_gb -= loads.resident_gb(own)
         victims = tuple([victim for victim in victims if victim.name != name])
     memory_gb, usable_gb = standing.speed.memory_gb, standing.usable_memory_gb
+    if name not in scene.load.kept:
+        usable_gb -= scene.load.owed_gb
     chosen = loads.choose_victims(victims, loads.missing_gb(memory_gb, resident_gb, usable_gb))
     if chosen is not None:
         return chosen, True
