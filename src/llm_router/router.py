@@ -10,7 +10,6 @@ Every front (terminal, CrewAI Flow, Python) goes through ``Router``; it owns no 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -61,6 +60,7 @@ from llm_router.hosts.residency import NO_SEAT, Residency, Seat
 from llm_router.hosts.snapshot import HostKind, HostSnapshot
 from llm_router.hosts.speeds import NOT_MEASURED, Crowd, Measured, SpeedBook, measured
 from llm_router.hosts.watch import HostWatch
+from llm_router.ids import fresh_id
 from llm_router.in_step import in_step
 from llm_router.names import canonical, is_cloud, same_model
 from llm_router.policy import World, decide
@@ -298,9 +298,10 @@ class Router:
         await in_step()
         if isinstance(provider, OpenAICompatProvider) and run.request.body is not None:
             try:
-                async with asyncio.timeout(self._left_s(run)):
-                    pieces = await provider.whole(self._call(run, attempt.candidate))
-            except TimeoutError:
+                pieces = await provider.whole(self._call(run, attempt.candidate), self._left_s(run))
+            except HostTimeout:
+                if self._left_s(run) > 0:
+                    raise
                 raise self._time_spent(attempt) from None
         if pieces is None:
             async with aclosing(self._pieces(run, attempt)) as coming:
@@ -412,7 +413,7 @@ class Router:
         meant = self._meant(request, classification.category)
         decision = decide(meant, classification, world, self._moment(request))
         elapsed_ms = (self._clock_s() - begun_s) * 1000
-        return decision.stamped(os.urandom(16).hex(), elapsed_ms), world
+        return decision.stamped(fresh_id(), elapsed_ms), world
 
     def _meant(self, request: RouteRequest, category: str) -> RouteRequest:
         """The request without pictures of earlier turns, where a task in words has followed them.

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llm_router.answer import Attempt, Usage
 from llm_router.errors import InvalidRequest, OutOfMemory
@@ -160,6 +161,42 @@ def test_a_full_queue_drops_and_says_so(tmp_path: Path) -> None:
     assert len(rows(path)) == 10
     (event,) = rows(path, "kind, text", "events")
     assert event == ("dropped", "990 records could not be written")
+
+
+def test_one_that_cannot_be_put_into_words_costs_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "records.sqlite3"
+    recorder = Recorder(path, RecordSettings())
+    good = replace(record(1), attempts=())
+    for one in (good, replace(good, error="half a pair: \ud800"), replace(good, request_id="r2")):
+        recorder.put(one)
+    until(lambda: recorder.waiting == 0)
+    problem = recorder.problem
+    recorder.close()
+    assert [row[0] for row in rows(path, "request_id")] == ["r1", "r2"]
+    assert problem is not None
+    assert problem.dropped == 1
+    assert rows(path, "text", "events") == [("1 records could not be written",)]
+
+
+def test_what_waits_to_be_written_keeps_no_failure_alive(tmp_path: Path) -> None:
+    class Remembered(OutOfMemory):
+        """Errors themselves cannot be referred to weakly."""
+
+    path = tmp_path / "records.sqlite3"
+    Store(path).close()
+    lock = sqlite3.connect(path, isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    recorder = Recorder(path, RecordSettings())
+    error = Remembered("phi4: out of memory")
+    held = weakref.ref(error)
+    recorder.put(replace(record(1), attempts=(Attempt("phi4", "box", 0.1, error),)))
+    del error
+    assert held() is None
+    assert recorder.waiting == 1
+    lock.execute("ROLLBACK")
+    lock.close()
+    recorder.close()
+    assert len(rows(path)) == 1
 
 
 def test_a_damaged_file_is_moved_aside_and_a_new_one_begun(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -31,6 +30,7 @@ from llm_router.gateway.wires import endpoints
 from llm_router.gateway.wires.base import Asked, Endpoint, Preload, Told
 from llm_router.gateway.wires.openai_errors import error_body
 from llm_router.http1.server import BodyTooLarge, ClientGone, Exchange
+from llm_router.ids import fresh_id
 from llm_router.request import ApiKind, RouteRequest
 from llm_router.router import Router
 from llm_router.serve_settings import ServeSettings
@@ -43,6 +43,7 @@ _JSON = ("content-type", "application/json")
 _AS_IT_COMES = (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
 """Proxies on the way, nginx among them, pass a stream on piece by piece then."""
 
+_REQUEST_ID_CHARACTERS = 24
 _RETRY_AFTER_S = 5
 """Told with a refusal that passes by itself, where nothing better is known."""
 
@@ -413,7 +414,7 @@ def _request_id(given: str | None) -> str:
     """The caller's own id where it is harmless, else a new one."""
     if given and len(given) <= 128 and given.isascii() and given.isprintable():
         return given
-    return os.urandom(12).hex()
+    return fresh_id()[:_REQUEST_ID_CHARACTERS]
 
 
 __all__ = ["Answer", "EmbeddingAnswer", "Gateway", "Page", "Visit"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import socket
 import ssl
 import zlib
@@ -260,7 +261,10 @@ class Pool:
                 if error.begun or method not in _REPEATABLE:
                     raise
                 break
-        connection = await self._connect()
+        begun_s = asyncio.get_running_loop().time()
+        connection = await self._connect(limit_s)
+        if limit_s is not None:
+            limit_s -= connection.loop.time() - begun_s
         return await connection.exchange(method, head, body, pieces, limit_s)
 
     async def close(self) -> None:
@@ -300,7 +304,7 @@ class Pool:
         target = f"{self._path}{path}"
         if not target.isascii() or any(c <= " " for c in target):
             raise InvalidAddress(target)
-        own = b"".join([b"%b: %b\r\n" % (_header(k), _header(v)) for k, v in headers.items()])
+        own = b"".join(map(_line, headers.items()))
         if chunked:
             own += b"transfer-encoding: chunked\r\n"
         elif body is not None:
@@ -308,11 +312,12 @@ class Pool:
         line = b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), target.encode("ascii"))
         return b"".join((line, self._head, own, b"\r\n"))
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self, limit_s: float | None) -> _Connection:
         loop = asyncio.get_running_loop()
+        connect_s = self._connect_s if limit_s is None else min(self._connect_s, limit_s)
         port = self._port or (443 if self._tls else 80)
         try:
-            async with asyncio.timeout(self._connect_s):
+            async with asyncio.timeout(connect_s):
                 _, connection = await loop.create_connection(
                     lambda: _Connection(self, loop),
                     _ascii_name(self._host),
@@ -320,7 +325,7 @@ class Pool:
                     ssl=ssl.create_default_context() if self._tls else None,
                 )
         except TimeoutError as error:
-            raise ConnectTimeout(f"no connection within {self._connect_s:g} s") from error
+            raise ConnectTimeout(f"no connection within {connect_s:.3g} s") from error
         except ssl.SSLCertVerificationError as error:
             raise CertificateRefused(str(error)) from error
         except ssl.SSLError as error:
@@ -523,6 +528,12 @@ class _Connection(asyncio.Protocol):
 def _ascii_name(host: str) -> str:
     """The name as DNS takes it. Raises UnicodeError where it cannot be one."""
     return host if host.isascii() else host.encode("idna").decode("ascii")
+
+
+@functools.lru_cache(maxsize=64)
+def _line(header: tuple[str, str]) -> bytes:
+    name, value = header
+    return b"%b: %b\r\n" % (_header(name), _header(value))
 
 
 def _header(text: str) -> bytes:

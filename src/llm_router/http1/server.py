@@ -238,11 +238,9 @@ class Exchange:
         server = self._connection.server
         if server.ending or not self._complete:
             self._keep_alive = False
-        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Status\r\n" % status]
-        lines += [b"%b: %b\r\n" % (_bytes_of(name), _bytes_of(value)) for name, value in headers]
+        line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d Status\r\n" % status
         close = b"" if self._keep_alive else b"connection: close\r\n"
-        lines += (server.date_line, framing, close, b"\r\n")
-        return b"".join(lines)
+        return b"".join((line, _lines(headers), server.date_line, framing, close, b"\r\n"))
 
     # What the connection tells.
 
@@ -730,10 +728,8 @@ def _split_target(target: bytes) -> tuple[str, str]:
     return path.decode("latin-1"), query.decode("latin-1")
 
 
+_CONTROLS = ("\r", "\n", "\0")
 _PLAIN_FORMS = {
-    "\r": " ",
-    "\n": " ",
-    "\0": " ",
     "“": '"',
     "”": '"',
     "’": "'",
@@ -744,14 +740,25 @@ _PLAIN_FORMS = {
     "→": "->",
     "≥": ">=",
 }
-_PLAIN = str.maketrans(_PLAIN_FORMS)
 
 
-def _bytes_of(text: str) -> bytes:
-    """A header's text, which cannot begin a header of its own and is read alike by every client."""
-    if text.isascii() and "\n" not in text and "\r" not in text and "\0" not in text:
+def _lines(headers: Headers) -> bytes:
+    """Headers as they are sent. None can begin another one, and every client reads them alike."""
+    lines = [f"{name}: {value}\r\n" for name, value in headers]
+    text = "".join(lines)
+    if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
+        text = "".join([_without_controls(line[:-2]) + "\r\n" for line in lines])
+    if text.isascii():
         return text.encode("ascii")
-    return text.translate(_PLAIN).encode("latin-1", "replace")
+    for letter, plain in _PLAIN_FORMS.items():
+        text = text.replace(letter, plain)
+    return text.encode("latin-1", "replace")
+
+
+def _without_controls(text: str) -> str:
+    for control in _CONTROLS:
+        text = text.replace(control, " ")
+    return text
 
 
 def _refusal(status: int, date_line: bytes, *, retry_after_s: int | None = None) -> bytes:

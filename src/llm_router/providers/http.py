@@ -223,21 +223,21 @@ class HttpHost:
             )
 
     async def whole(self, path: str, body: JsonObject, limit_s: float, model: str) -> bytes:
-        """POST JSON → the body of the reply. ``limit_s`` is for its head, and again for every piece.
-
-        Raises a ProviderError.
-        """
+        """POST JSON → the body of the reply, whole within ``limit_s``. Raises a ProviderError."""
+        until_s = asyncio.get_running_loop().time() + limit_s
         response = await self.replied("POST", path, body, limit_s, model)
         try:
-            return await self._read(response, model, limit_s)
+            return await self._read(response, model, limit_s, until_s)
         finally:
             response.release()
 
-    async def _read(self, response: Response, model: str, limit_s: float) -> bytes:
+    async def _read(self, response: Response, model: str, limit_s: float, until_s: float) -> bytes:
+        """The body. ``until_s`` is on the loop's clock, and ``limit_s`` what an error tells of it."""
+        loop = asyncio.get_running_loop()
         parts: list[bytes] = []
         size = 0
         try:
-            while piece := await response.readany(limit_s):
+            while piece := await response.readany(max(0.0, until_s - loop.time())):
                 parts.append(piece)
                 size += len(piece)
                 if size > MAX_REPLY_BYTES:
@@ -247,7 +247,8 @@ class HttpHost:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _whole_json(self, response: Response, model: str, limit_s: float) -> Json:
-        data = await self._read(response, model, limit_s)
+        until_s = asyncio.get_running_loop().time() + limit_s
+        data = await self._read(response, model, limit_s, until_s)
         try:
             value: Json = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

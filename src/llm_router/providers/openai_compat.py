@@ -100,7 +100,8 @@ class OpenAICompatProvider:
         path = self._path(call)
         sent = as_sent.sent_body(call, path)
         if sent is not None and not sent.stream:
-            for chunk in await self._whole(path, call, sent):
+            limit_s = (call.timeouts or self._timeouts).total_s
+            for chunk in await self._whole(path, call, sent, limit_s):
                 yield chunk
             return
         answer = _Reading(call, sent)
@@ -129,19 +130,18 @@ class OpenAICompatProvider:
                 raise
             await drain(lines)
 
-    async def whole(self, call: ChatCall) -> tuple[Chunk, ...] | None:
+    async def whole(self, call: ChatCall, limit_s: float) -> tuple[Chunk, ...] | None:
         """All pieces of ``chat`` at once, where its caller wants one JSON reply and the server gives it; else
-        None. Raises a ProviderError."""
+        None. Raises a ProviderError, HostTimeout where it takes longer than ``limit_s``."""
         path = self._path(call)
         sent = as_sent.sent_body(call, path)
         if sent is None or sent.stream:
             return None
         refuse_cloud(call.model, self.name, allowed=self.allow_cloud)
-        return await self._whole(path, call, sent)
+        return await self._whole(path, call, sent, limit_s)
 
-    async def _whole(self, path: str, call: ChatCall, sent: SentBody) -> tuple[Chunk, ...]:
+    async def _whole(self, path: str, call: ChatCall, sent: SentBody, limit_s: float) -> tuple[Chunk, ...]:
         """One JSON reply: its first byte comes with its last, so only the whole request's time counts."""
-        limit_s = (call.timeouts or self._timeouts).total_s
         try:
             data = await self._http.whole(path, as_sent.openai_body(sent, call), limit_s, call.model)
             return _Reading(call, sent).read_whole(data)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from llm_router.answer import Attempt, Usage
 from llm_router.decision import Decision
@@ -13,8 +13,7 @@ from llm_router.hosts.speeds import NOT_MEASURED, Measured
 from llm_router.request import JsonObject
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRecord:
+class RequestRecord(Struct, frozen=True):
     """What happened. ``at_ns`` is wall clock, nanoseconds since 1970; all durations are of a steady clock.
 
     ``served_as`` is the host's own name of the model, ``measured`` what the answer told of its speed there.

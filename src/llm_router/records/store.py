@@ -66,7 +66,7 @@ class TooNew(Exception):
 
 
 def row_of(record: RequestRecord) -> Row:
-    """A record as it waits to be written: cheap to make, and it keeps nothing alive but words."""
+    """A record as it is written; its words are put together here, and nothing else is kept alive by them."""
     decision = record.decision
     return (
         record.request_id,

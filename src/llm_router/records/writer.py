@@ -43,7 +43,7 @@ class Recorder:
     def __init__(self, path: Path, settings: RecordSettings) -> None:
         self.path = path
         self._settings = settings
-        self._queue: deque[Row] = deque()
+        self._queue: deque[RequestRecord | Row] = deque()
         self._dropped = 0
         self._untold = 0
         self._why = ""
@@ -55,11 +55,16 @@ class Recorder:
         self._thread.start()
 
     def put(self, record: RequestRecord) -> None:
-        """Takes a record; drops it where too many wait already."""
+        """Takes a record; drops it where too many wait already.
+
+        Its words are put together by the thread, many in a row. Those of failures are not put off: an error
+        keeps alive all that was at hand where it was raised.
+        """
         if len(self._queue) >= self._settings.queue:
             self._drop(1, "records come faster than they can be written")
             return
-        self._queue.append(row_of(record))
+        failed = any(attempt.error is not None for attempt in record.attempts)
+        self._queue.append(row_of(record) if failed else record)
 
     @property
     def problem(self) -> Problem | None:
@@ -109,15 +114,28 @@ class Recorder:
         return store
 
     def _write_some(self, store: Store) -> None:
-        batch = [self._queue[n] for n in range(min(len(self._queue), _MOST_AT_ONCE))]
+        batch = range(min(len(self._queue), _MOST_AT_ONCE))
+        for place in batch:
+            self._queue[place] = self._row(self._queue[place])
+        rows = [row for place in batch if isinstance(row := self._queue[place], tuple) and row]
         untold = self._untold
         events = [(time.time_ns(), "dropped", f"{untold} records could not be written")] if untold else []
         if not self.path.exists():
             raise FileNotFoundError("the file of records was deleted")
-        store.write(batch, events)
+        store.write(rows, events)
         self._untold -= untold
         for _ in batch:
             self._queue.popleft()
+
+    def _row(self, record: RequestRecord | Row) -> Row:
+        """Empty for one that cannot be put into words: the others are written all the same."""
+        if isinstance(record, tuple):
+            return record
+        try:
+            return row_of(record)
+        except (TypeError, ValueError) as error:
+            self._drop(1, f"a record cannot be put into words: {error}")
+            return ()
 
     def _failed(self, error: Exception) -> None:
         self._why = str(error) or type(error).__name__
