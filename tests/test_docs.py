@@ -53,7 +53,7 @@ def test_python_blocks_run_as_written(text: str, tmp_path: Path) -> None:
 def test_yaml_blocks_are_files_that_load(text: str, tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
     path.write_text(text, encoding="utf-8")
-    if re.search(r"^(hosts|policy|classify|routing|timeouts|serve|records):", text, re.MULTILINE):
+    if re.search(r"^(hosts|policy|classify|routing|timeouts|residency|serve|records):", text, re.MULTILINE):
         load_configuration(environ={}, path=path)
     else:
         load_fleet([path])

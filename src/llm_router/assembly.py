@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from llm_router.config import HostSettings, Settings, load_configuration
 from llm_router.decision import Candidate
 from llm_router.errors import ConfigError, UnknownModel, nearest
 from llm_router.fleet import Fleet, load_fleet
+from llm_router.hosts.load import missing_gb
 from llm_router.hosts.residency import Seat
 from llm_router.hosts.snapshot import HostSnapshot
 from llm_router.hosts.watch import HostWatch
@@ -94,6 +95,7 @@ def _provider(host: HostSettings, settings: Settings) -> Provider:
         host.url,
         timeouts=settings.timeouts,
         usable_memory_gb=host.memory_gb,
+        parallel=settings.residency.parallel,
         served_names=host.models,
         api_key=key,
         allow_cloud=settings.policy.allow_cloud,
@@ -115,11 +117,48 @@ def encoder_of(settings: Settings) -> Encoder:
 
 
 def kept_gb(settings: Settings, fleet: Fleet) -> dict[str, float]:
-    """The models that never leave the memory, Mission Control and the embedders, with the GB they take."""
+    """The models that never leave the memory, with the GB that they take: Mission Control, the embedders and
+    ``residency.pins``.
+
+    Raises ConfigError where the fleet has no such pin, or they do not fit the memory of a host together.
+    """
     mission_control = settings.classify.mission_control
     named = fleet.find(mission_control.model) if mission_control.enabled and mission_control.model else None
     kept = dict.fromkeys([*([named] if named else []), *fleet.reserved])
-    return {tag: fleet.model(tag).memory_gb for tag in kept}
+    pins = [_pinned(name, fleet) for name in settings.residency.pins]
+    parallel = settings.residency.parallel
+    found = {tag: fleet.model(tag).memory_gb_for(parallel) for tag in (*kept, *pins)}
+    if pins:
+        for host in settings.hosts:
+            if host.kind == "ollama":
+                _check_fit(found, host.memory_gb or fleet.machine.usable_memory_gb, host.name)
+    return found
+
+
+def _pinned(name: str, fleet: Fleet) -> str:
+    tag = fleet.find(name)
+    if tag is None:
+        raise ConfigError(
+            f"residency.pins names {name!r}",
+            why="the fleet does not have it",
+            hint=nearest(name, fleet.models) or "list the fleet's names with: llm-router models",
+        )
+    return tag
+
+
+def _check_fit(kept_gb: Mapping[str, float], usable_gb: float, host: str) -> None:
+    """By Ollama's rule for a further model, the largest loaded first."""
+    filled_gb = 0.0
+    for gb in sorted(kept_gb.values(), reverse=True):
+        if gb > usable_gb or missing_gb(gb, filled_gb, usable_gb) > 0:
+            parts = " + ".join(f"{tag} {one:.1f}" for tag, one in kept_gb.items())
+            raise ConfigError(
+                f"residency.pins: what never leaves needs {sum(kept_gb.values()):.1f} GB together ({parts})",
+                why=f"models may fill {usable_gb:.1f} GB of {host}, and beside others Ollama loads one only "
+                "where it needs no more than 80 % of what is free",
+                hint="take the largest from residency.pins, or correct memory_gb of the host",
+            )
+        filled_gb += gb
 
 
 def cascade_of(

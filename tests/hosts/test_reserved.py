@@ -7,10 +7,11 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
 from llm_router.classify.settings import ClassifySettings, MissionControlSettings
 from llm_router.config import HostSettings, RoutingSettings, Settings
-from llm_router.errors import InvalidRequest
+from llm_router.errors import ConfigError, InvalidRequest
 from llm_router.hosts.residency_settings import ResidencySettings
 from llm_router.policy.settings import PolicySettings
 from llm_router.request import ApiKind, RouteRequest
@@ -176,3 +177,47 @@ async def test_room_for_mission_control_is_left_before_it_is_loaded(box: FakeOll
         await router.classify(UNCLEAR)
         await router.embed(embedding("text"))
         assert router.loads()["box"].owed_gb == 0
+
+
+async def test_a_pin_is_loaded_once_and_never_leaves(box: FakeOllama) -> None:
+    async with Router(settings=settings_for(box, pins=("mistral:7b",))) as router:
+        await router.run(task(SMALL))
+        for model in (LARGE, OTHER, LARGE):
+            await router.run(task(model))
+        assert {SMALL, ROUTER, EMBEDDER} == {
+            name.removesuffix(":latest") for name in router.loads()["box"].kept
+        }
+        with pytest.raises(InvalidRequest, match="stays in memory"):
+            await router.preload(SMALL, keep_alive=0)
+    assert [reason for model, reason in loads(box) if model == SMALL] == ["load"]
+    assert [body["keep_alive"] for body in bodies(box, SMALL) if "keep_alive" in body] == [-1]
+
+
+async def test_a_pin_is_kept_under_the_name_that_its_host_has_for_it(box: FakeOllama) -> None:
+    given = settings_for(box, pins=("phi4",))
+    host = HostSettings(url=box.url, name="box", memory_gb=100.0, models={"phi4": SMALL})
+    async with Router(settings=replace(given, hosts=(host,))) as router:
+        await router.run(task("phi4"))
+        assert SMALL in router.loads()["box"].kept
+        await router.run(task(LARGE))
+    assert [reason for model, reason in loads(box) if model == SMALL] == ["load"]
+
+
+@pytest.mark.parametrize(
+    ("pins", "memory_gb", "told"),
+    [
+        (("mistral:7c",), 100.0, ["residency.pins names 'mistral:7c'", "mistral:7b"]),
+        ((LARGE, OTHER), 100.0, ["residency.pins", "GB together", f"{LARGE} ", "100.0 GB", "80 %"]),
+        ((LARGE,), 40.0, ["residency.pins", "40.0 GB of box"]),
+    ],
+)
+def test_pins_that_cannot_be_kept_are_told_with_their_figures(
+    pins: tuple[str, ...], memory_gb: float, told: list[str]
+) -> None:
+    settings = Settings(
+        hosts=(HostSettings(url="http://127.0.0.1:9", name="box", memory_gb=memory_gb),),
+        residency=ResidencySettings(pins=pins),
+    )
+    with pytest.raises(ConfigError) as caught:
+        Router(settings=settings)
+    assert all(words in f"{caught.value} {caught.value.hint}" for words in told), str(caught.value)

@@ -248,9 +248,9 @@ def _held(resident: Sequence[ResidentModel], held_gb: float) -> str:
 
 def _fits(host: HostSnapshot, world: World, left_gb: float) -> str:
     fits = {
-        tag: model.memory_gb
+        tag: model.memory_gb_for(host.parallel)
         for tag, model in world.fleet.models.items()
-        if model.memory_gb <= left_gb
+        if model.memory_gb_for(host.parallel) <= left_gb
         and host.find_installed(tag)
         and not host.find_resident(tag)
         and kept_out(tag, host, world) is None

@@ -23,6 +23,10 @@ Count = Annotated[int, Meta(ge=1)]
 Tokens = Annotated[int, Meta(ge=128)]
 
 
+ONE_PLACE = frozenset({"mllama", "qwen3vl", "qwen35", "lfm2", "nemotron_h"})
+"""Architectures that Ollama 0.33 runs with one request at a time."""
+
+
 class Licence(msgspec.Struct, frozen=True, kw_only=True):
     id: Annotated[Text, Meta(description="licence name, SPDX where there is one")]
     commercial: Annotated[bool, Meta(description="whether paid work is allowed under it")] = True
@@ -113,8 +117,18 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def memory_gb(self) -> float:
         """Weights and KV cache at the planned context, in GB; 131,072 bytes per token where KV is unknown."""
+        return self.memory_gb_for(1)
+
+    def memory_gb_for(self, parallel: int) -> float:
+        """The same where a host answers so many requests of a model at once: each has a cache of its own."""
         kib = 128.0 if self.kv_kib_per_token is None else self.kv_kib_per_token
-        return self.file_gb + kib * 1024 * self.planned_num_ctx / 1e9
+        return self.file_gb + kib * 1024 * self.planned_num_ctx * self.places(parallel) / 1e9
+
+    def places(self, parallel: int) -> int:
+        """How many requests Ollama lets it answer at once where OLLAMA_NUM_PARALLEL is ``parallel``.
+        Embedders and some architectures have one place whatever is set (server/sched.go)."""
+        alone = "completion" not in self.capabilities or self.architecture in ONE_PLACE
+        return 1 if alone else max(parallel, 1)
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):

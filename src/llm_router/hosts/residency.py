@@ -126,13 +126,12 @@ class Residency:
         changed: Callable[[str], None],
         measured: Callable[[str, str, Measured], None],
     ) -> None:
-        kept_gb = {canonical(model): gb for model, gb in kept_gb.items()}
         self._clock_s = clock_s
 
         def desk() -> Desk:
             return Desk(
                 machine.usable_memory_gb,
-                kept=frozenset(kept_gb),
+                kept=frozenset(map(canonical, kept_gb)),
                 parallel=settings.parallel,
                 load_gb_per_s=machine.load_gb_per_s,
                 load_overhead_s=machine.load_overhead_s,
@@ -219,8 +218,12 @@ class _Host:
     def seen(self, snapshot: HostSnapshot, looked_s: float) -> None:
         with self._lock:
             self._desk.speeds = snapshot.speeds
-            there = {canonical(name) for name in snapshot.installed}
-            self._desk.owed_gb = {name: gb for name, gb in self._kept_gb.items() if name in there}
+            self._desk.kept = frozenset(canonical(snapshot.served_as(tag)) for tag in self._kept_gb)
+            self._desk.owed_gb = {
+                canonical(snapshot.served_as(tag)): gb
+                for tag, gb in self._kept_gb.items()
+                if snapshot.find_installed(tag) is not None
+            }
             if looked_s < self._changed_s:
                 return
             self._take(snapshot.resident.values())

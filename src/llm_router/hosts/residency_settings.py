@@ -26,8 +26,17 @@ class ResidencySettings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, description="requests that may wait at one host; beyond that it counts as busy")
     ] = 256
     parallel: Annotated[
-        int, Meta(ge=1, description="requests of one model that a host answers at once (OLLAMA_NUM_PARALLEL)")
+        int,
+        Meta(
+            ge=1,
+            description="requests of one model that a host answers at once (OLLAMA_NUM_PARALLEL); "
+            "each takes a KV cache",
+        ),
     ] = 1
+    pins: Annotated[
+        tuple[str, ...],
+        Meta(description="models that never leave the memory, beside Mission Control and embedders"),
+    ] = ()
     unload_s: Annotated[
         float, Meta(gt=0, description="how long to wait until a model that was told to leave has left")
     ] = 30.0

@@ -75,7 +75,8 @@ class HostSnapshot:
 
     ``unusable`` holds models that this host was seen to be unable to load, with its reason, and
     ``unhealthy`` models that failed repeatedly a moment ago, with how often. ``speeds`` is what was measured
-    of its models, by their canonical names there.
+    of its models, by their canonical names there. ``parallel`` is how many requests of one model
+    it answers at once, as the settings say: each has a KV cache of its own.
     """
 
     name: str
@@ -93,6 +94,7 @@ class HostSnapshot:
     served_names: Mapping[str, str] = field(default_factory=dict)
     taken_at_s: float = 0.0
     speeds: Mapping[str, ModelSpeeds] = field(default_factory=dict)
+    parallel: int = 1
 
     @property
     def is_foreign(self) -> bool:

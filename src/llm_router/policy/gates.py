@@ -68,6 +68,11 @@ class Standing:
         return self.machine.usable_memory_gb
 
     @cached_property
+    def memory_gb(self) -> float:
+        """Weights and the KV caches of all requests that the host lets it answer at once."""
+        return self.model.memory_gb_for(self.host.parallel if self.host else 1)
+
+    @cached_property
     def remote(self) -> bool:
         """Whether the host would pass requests for it on to the internet; then it fills no memory here."""
         elsewhere = self.installed is not None and bool(self.installed.remote_host)
@@ -90,7 +95,9 @@ class Standing:
         """As measured on the host, and as long as that is little also as the fleet file says."""
         measured = self.host.find_speeds(self.tag) if self.host else None
         speed = estimates.speed_of(self.model, self.machine, measured)
-        return replace(speed, memory_gb=0.0, load_s=0.0) if self.remote else speed
+        if self.remote:
+            return replace(speed, memory_gb=0.0, load_s=0.0)
+        return replace(speed, memory_gb=self.memory_gb)
 
     @cached_property
     def no_anywhere(self) -> Rejection | None:
@@ -185,7 +192,7 @@ def _memory(case: Standing) -> _No | None:
         return None
     if case.host is not None and case.host.kind == "openai" and case.host.usable_memory_gb is None:
         return None  # it serves what it lists, and nobody said how much memory it has
-    needs, usable = case.model.memory_gb, case.usable_memory_gb
+    needs, usable = case.memory_gb, case.usable_memory_gb
     if needs <= usable:
         return None
     where = case.host.name if case.host else case.machine.name

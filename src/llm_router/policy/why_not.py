@@ -7,7 +7,7 @@ what is promised is what would come out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
@@ -25,8 +25,7 @@ _ROUNDS = 8
 """More gates than there are; a flip that has not come by then does not exist."""
 
 
-@dataclass(frozen=True, slots=True)
-class WhyNot:
+class WhyNot(msgspec.Struct, frozen=True):
     """``kept_out`` holds the facts that keep ``model`` from answering.
 
     ``flips`` are the changes which, taken together, lead to ``outcome``; it is empty where nothing helps.
@@ -231,7 +230,7 @@ def _mend_version(
 def _mend_memory(
     rejection: Rejection, tag: str, host: HostSnapshot | None, world: World
 ) -> tuple[str, World] | None:
-    needed = model_facts(tag, world).memory_gb
+    needed = world.standing(tag, host).memory_gb
     changed = replace(
         world,
         fleet=replace(

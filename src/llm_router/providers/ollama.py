@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 
 import msgspec
 
@@ -34,8 +33,7 @@ _Stamp = tuple[str, str]
 """(server's version, digest of the file): details hold as long as both are the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class PullProgress:
+class PullProgress(msgspec.Struct, frozen=True):
     """One line of a pull: what is done now and, while a layer loads, how far it is, in bytes."""
 
     status: str
@@ -47,7 +45,8 @@ class PullProgress:
 class OllamaProvider:
     """One Ollama server.
 
-    ``usable_memory_gb`` goes into its snapshots as it is: Ollama does not tell the size of its memory.
+    ``usable_memory_gb`` and ``parallel`` go into its snapshots as they are: Ollama tells neither the size of
+    its memory nor its OLLAMA_NUM_PARALLEL.
     ``served_names`` maps names of the fleet to names on this server, where they differ. Names that mean
     models on the internet are refused, with ModelUnusable, unless ``allow_cloud``.
     """
@@ -61,6 +60,7 @@ class OllamaProvider:
         *,
         timeouts: Timeouts | None = None,
         usable_memory_gb: float | None = None,
+        parallel: int = 1,
         served_names: Mapping[str, str] | None = None,
         api_key: str | None = None,
         allow_cloud: bool = False,
@@ -70,6 +70,7 @@ class OllamaProvider:
         self.allow_cloud = allow_cloud
         self._timeouts = timeouts or Timeouts()
         self._usable_memory_gb = usable_memory_gb
+        self._parallel = parallel
         self._served_names = dict(served_names or {})
         self._http = HttpHost(
             name,
@@ -106,6 +107,7 @@ class OllamaProvider:
             installed={model.name: model for model in installed},
             resident={model.name: model for model in resident},
             usable_memory_gb=self._usable_memory_gb,
+            parallel=self._parallel,
             served_names=self._served_names,
             taken_at_s=time.time(),
         )

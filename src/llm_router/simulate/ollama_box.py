@@ -200,9 +200,7 @@ class OllamaBox:
 
     def needs_gb(self, model: str) -> float:
         """What Ollama predicts of it: the file, and the KV cache of every slot."""
-        facts = self._fleet.model(model)
-        kv_gb = facts.memory_gb - facts.file_gb
-        return facts.file_gb + kv_gb * self._slots_of(facts)
+        return self._fleet.model(model).memory_gb_for(self.settings.num_parallel)
 
     def fits_beside(self, model: str, used_gb: float) -> bool:
         """Whether Ollama would load it without evicting, beside so much that is loaded already."""
@@ -231,6 +229,7 @@ class OllamaBox:
                 installed=self._installed,
                 resident={tag: self._resident(runner) for tag, runner in self._runners.items()},
                 usable_memory_gb=self.settings.memory_gb,
+                parallel=self.settings.num_parallel,
                 taken_at_s=self._engine.now_s,
             )
         return self._snapshot
@@ -391,9 +390,7 @@ class OllamaBox:
     # ── arithmetic ───────────────────────────────────────────────────────────────────────────────────
 
     def _slots_of(self, facts: Model) -> int:
-        """Embedders and ``mllama`` have one slot whatever is set."""
-        alone = "completion" not in facts.capabilities or facts.architecture == "mllama"
-        return 1 if alone else max(self.settings.num_parallel, 1)
+        return facts.places(self.settings.num_parallel)
 
     def _filled_gb(self, facts: Model, needs_gb: float) -> float:
         """With the larger steps for reading, where they leave it under its share of the free memory."""
