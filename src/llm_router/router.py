@@ -304,7 +304,7 @@ class Router:
                     raise
                 raise self._time_spent(attempt) from None
         if pieces is None:
-            async with aclosing(self._pieces(run, attempt)) as coming:
+            async with aclosing(self._pieces(run, attempt, whole=True)) as coming:
                 async for _ in coming:
                     pass
             return
@@ -455,8 +455,13 @@ class Router:
                 hint="choose a local model, or set policy.allow_cloud",
             )
 
-    async def _pieces(self, run: _Run, attempt: _Running) -> AsyncGenerator[Delta, None]:
-        """Asks one candidate. Ends normally only after a whole, non-empty answer."""
+    async def _pieces(
+        self, run: _Run, attempt: _Running, *, whole: bool = False
+    ) -> AsyncGenerator[Delta, None]:
+        """Asks one candidate. Ends normally only after a whole, non-empty answer.
+
+        With ``whole`` pieces that come together may be one.
+        """
         candidate = attempt.candidate
         if is_embedding_task(run.request, self.fleet.category(run.decision.category)):
             vectors = await self._vectors(run, attempt)
@@ -469,7 +474,7 @@ class Router:
         seat = await self._seat(run, attempt)
         attempt.measured = seat.measured
         visit = self._crowd.enter(candidate.host)
-        chunks = provider.chat(self._call(run, candidate))
+        chunks = provider.chat(self._call(run, candidate, whole=whole))
         if seat is NO_SEAT and not candidate.resident and provider.kind == "ollama":
             chunks = self._cold.chunks((candidate.host, candidate.served_as), chunks)
         try:
@@ -563,7 +568,7 @@ class Router:
             f"{what} within {whole} (timeouts.total_s)", attempts=run.attempts, hint=_MORE_TIME
         )
 
-    def _call(self, run: _Run, candidate: Candidate) -> ChatCall:
+    def _call(self, run: _Run, candidate: Candidate, *, whole: bool = False) -> ChatCall:
         try:
             facts = model_facts(candidate.model, run.world)
         except UnknownModel as error:  # its host went away between the decision and now
@@ -578,6 +583,7 @@ class Router:
             think=think,
             quirks=facts.quirks,
             timeouts=self.settings.timeouts,
+            whole=whole,
         )
 
     async def _vectors(self, run: _Run, attempt: _Running) -> Embeddings:

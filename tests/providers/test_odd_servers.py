@@ -13,7 +13,7 @@ from aiohttp import web
 from tests.support import aiohttp_server
 
 from llm_router.answer import Chunk, Delta, Final
-from llm_router.errors import BadReply, HostRefused, ModelUnusable, ProviderError
+from llm_router.errors import BadReply, HostRefused, ModelUnusable, ProviderError, StreamBroken
 from llm_router.hosts.health import Health
 from llm_router.hosts.watch import HostWatch
 from llm_router.providers.base import ChatCall, EmbedCall, Timeouts
@@ -277,3 +277,34 @@ async def test_options_that_would_load_the_model_anew_are_not_sent(scripted: Any
     assert [chunk async for chunk in provider.chat(ChatCall("phi4", request, num_ctx=4096))]
     assert scripted.asked[0][1]["options"] == {"temperature": 0.5, "num_ctx": 4096}
     await provider.close()
+
+
+async def whole(provider: OllamaProvider) -> list[Chunk]:
+    call = ChatCall("phi4", RouteRequest.from_text("hello"), whole=True)
+    return [chunk async for chunk in provider.chat(call)]
+
+
+async def test_who_wants_the_whole_answer_gets_what_came_together_as_one_piece(
+    server: Ollama, provider: OllamaProvider
+) -> None:
+    said = [{"message": {"content": word, "thinking": word.upper()}} for word in ("one ", "two ", "three")]
+    server.lines = [*said, tool_line({"city": "Seoul"}), {**LAST_LINE, "eval_count": 3}]
+    apart, joined = await answer(provider), await whole(provider)
+    assert len(apart) == 5
+    piece, final = joined
+    assert isinstance(piece, Delta)
+    assert (piece.text, piece.thinking) == ("one two three", "ONE TWO THREE")
+    assert [call.name for call in piece.tool_calls] == ["weather"]
+    assert final == apart[-1]
+
+
+@pytest.mark.parametrize("last", [{"error": "out of memory"}, "not a line"])
+async def test_what_came_before_an_error_is_not_lost_with_it(
+    server: Ollama, provider: OllamaProvider, last: Any
+) -> None:
+    server.lines = [{"message": {"content": "half"}}, {"message": {"content": " an answer"}}, last]
+    got: list[Chunk] = []
+    with pytest.raises(StreamBroken):
+        async for chunk in provider.chat(ChatCall("phi4", RouteRequest.from_text("hello"), whole=True)):
+            got.append(chunk)
+    assert got == [Delta("half an answer")]

@@ -37,7 +37,8 @@ class ChatCall:
     """One request for one model of one server.
 
     ``model`` is the server's own name. ``num_ctx`` is sent where the server takes one. ``think`` is None
-    where nothing should be said about thinking. ``timeouts`` None means the provider's own.
+    where nothing should be said about thinking. ``timeouts`` None means the provider's own. ``whole`` says
+    that only the whole answer matters: pieces that come together may be given as one.
     """
 
     model: str
@@ -46,6 +47,7 @@ class ChatCall:
     think: bool | str | None = None
     quirks: Quirks = field(default_factory=Quirks)
     timeouts: Timeouts | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

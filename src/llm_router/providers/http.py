@@ -99,7 +99,7 @@ class HttpHost:
         model: str = "",
         timeouts: Timeouts | None = None,
         keep: bool = True,
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[Lines]:
         """POST JSON → the reply's lines as they come, without their ends; empty ones too.
 
         Leaving the block early closes the connection, which cancels the generation on the server. Without
@@ -339,13 +339,13 @@ class _LinesExchange:
         self._keep = keep
         self._response: Response | None = None
 
-    async def __aenter__(self) -> AsyncIterator[bytes]:
+    async def __aenter__(self) -> Lines:
         timeouts = self._timeouts
         begins_by_s = asyncio.get_running_loop().time() + timeouts.first_byte_s
         self._response = response = await self._host.replied(
             "POST", self._path, self._body, timeouts.first_byte_s, self._model
         )
-        return _Lines(self._host, response, self._model, timeouts, begins_by_s)
+        return Lines(self._host, response, self._model, timeouts, begins_by_s)
 
     async def __aexit__(self, *_: object) -> None:
         if self._response is None:
@@ -356,7 +356,7 @@ class _LinesExchange:
             self._response.close()
 
 
-class _Lines:
+class Lines:
     """The lines of a reply as they come, with a limit on every wait; one given back without waiting where it
     is here already. Some servers send their head long before the first byte of the answer."""
 
@@ -373,7 +373,7 @@ class _Lines:
         self._rest_bytes = 0
         self._ended = False
 
-    def __aiter__(self) -> _Lines:
+    def __aiter__(self) -> Lines:
         return self
 
     async def __anext__(self) -> bytes:
@@ -382,6 +382,12 @@ class _Lines:
                 raise StopAsyncIteration
             await self._more()
         return self._ready.popleft()
+
+    def here(self) -> list[bytes]:
+        """All that can be taken without waiting."""
+        found = list(self._ready)
+        self._ready.clear()
+        return found
 
     async def _more(self) -> None:
         limit_s = self._idle_s

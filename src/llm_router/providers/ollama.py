@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
@@ -182,18 +182,18 @@ class OllamaProvider:
         else:
             body = wire.generate_body(call) if native else wire.chat_body(call)
         markers = call.quirks.reasoning_markers
-        splitter = ReasoningSplitter(markers) if markers else None
+        answer = _Reading(call.model, ReasoningSplitter(markers) if markers else None, raw=sent is not None)
         begun = False
         async with self._http.lines(path, body, model=call.model, timeouts=call.timeouts) as lines:
             try:
                 async for data in lines:
-                    if not data or data.isspace():
-                        continue
-                    line = self._line(data, call.model)
-                    for chunk in _chunks(line, splitter, call.model, None if sent is None else data):
+                    chunks, error = answer.read([data, *lines.here()])
+                    for chunk in _joined(chunks) if call.whole else chunks:
                         begun = begun or (isinstance(chunk, Delta) and not chunk.empty)
                         yield chunk
-                    if line.done:
+                    if error is not None:
+                        raise error
+                    if answer.done:
                         await drain(lines)
                         return
                 raise BadReply(
@@ -225,15 +225,6 @@ class OllamaProvider:
             return wire.with_details(InstalledModel(model), value)
         except (msgspec.ValidationError, ValueError, OverflowError):
             return InstalledModel(model)
-
-    def _line(self, raw: bytes, model: str) -> wire.Line:
-        try:
-            line = _line_decoder.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BadReply(f"{model}: a line of the answer cannot be read", why=str(error)) from error
-        if line.error is not None:
-            raise provider_error(500, line.error, model)
-        return line
 
     async def embed(self, call: EmbedCall) -> Embeddings:
         refuse_cloud(call.model, self.name, allowed=self.allow_cloud)
@@ -324,24 +315,68 @@ class OllamaProvider:
         )
 
 
-def _chunks(
-    line: wire.Line, splitter: ReasoningSplitter | None, model: str, raw: bytes | None
-) -> Iterable[Chunk]:
-    """What a line brings; with ``raw`` the line itself goes along, the last one with ``Final``."""
-    try:
-        piece = wire.delta(line, raw if raw is None or not line.done else b"")
-    except msgspec.DecodeError as error:
-        raise BadReply(f"{model}: a tool call of the answer cannot be read", why=str(error)) from error
-    if splitter is not None:
+class _Reading:
+    """One answer while it is read. With ``raw`` each line itself goes along, the last one with ``Final``."""
+
+    def __init__(self, model: str, splitter: ReasoningSplitter | None, *, raw: bool) -> None:
+        self.done = False
+        self._model = model
+        self._splitter = splitter
+        self._raw = raw
+
+    def read(self, lines: Iterable[bytes]) -> tuple[list[Chunk], ProviderError | None]:
+        """What the lines bring, up to the last one of the answer or to the error that one of them is."""
+        chunks: list[Chunk] = []
+        try:
+            for data in lines:
+                if data and not data.isspace():
+                    self._read(data, chunks)
+                    if self.done:
+                        break
+        except ProviderError as error:
+            return chunks, error
+        return chunks, None
+
+    def _read(self, data: bytes, chunks: list[Chunk]) -> None:
+        try:
+            line = _line_decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadReply(f"{self._model}: a line of the answer cannot be read", why=str(error)) from error
+        if line.error is not None:
+            raise provider_error(500, line.error, self._model)
+        self.done = line.done is True
+        try:
+            piece = wire.delta(line, (b"" if self.done else data) if self._raw else None)
+        except msgspec.DecodeError as error:
+            raise BadReply(
+                f"{self._model}: a tool call of the answer cannot be read", why=str(error)
+            ) from error
+        if self._splitter is not None:
+            piece = self._split(self._splitter, piece)
+        if not piece.empty or piece.logprobs or piece.raw:
+            chunks.append(piece)
+        if self.done:
+            chunks.append(wire.final(line, (data,) if self._raw else ()))
+
+    def _split(self, splitter: ReasoningSplitter, piece: Delta) -> Delta:
         thinking, text = splitter.feed(piece.text)
-        if line.done:
+        if self.done:
             late_thinking, late_text = splitter.finish()
             thinking, text = thinking + late_thinking, text + late_text
-        piece = Delta(text, piece.thinking + thinking, piece.tool_calls, piece.logprobs)
-    if not piece.empty or piece.logprobs or piece.raw:
-        yield piece
-    if line.done:
-        yield wire.final(line, () if raw is None else (raw,))
+        return Delta(text, piece.thinking + thinking, piece.tool_calls, piece.logprobs)
+
+
+def _joined(chunks: Sequence[Chunk]) -> Iterator[Chunk]:
+    """The same answer in as few pieces as possible, for those who want it whole."""
+    pieces = [chunk for chunk in chunks if isinstance(chunk, Delta)]
+    if pieces:
+        yield Delta(
+            "".join([piece.text for piece in pieces]),
+            "".join([piece.thinking for piece in pieces]),
+            tuple([call for piece in pieces for call in piece.tool_calls]),
+            tuple([logprob for piece in pieces for logprob in piece.logprobs]),
+        )
+    yield from chunks[len(pieces) :]
 
 
 __all__ = ["OllamaProvider", "PullProgress"]

@@ -187,8 +187,8 @@ def delta(line: Line, raw: bytes | None = None) -> Delta:
     return Delta(
         text=message.content or "",
         thinking=message.thinking or "",
-        tool_calls=tuple(_tool_call(call) for call in message.tool_calls or ()),
-        logprobs=tuple(line.logprobs or ()),
+        tool_calls=tuple(map(_tool_call, message.tool_calls)) if message.tool_calls else (),
+        logprobs=tuple(line.logprobs) if line.logprobs else (),
         raw=raw,
     )
 
