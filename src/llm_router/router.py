@@ -389,12 +389,18 @@ class Router:
                 )
             if await self._residency.unload(candidate.host, candidate.served_as):
                 return
-        seat = await self._residency.seat(candidate)
         try:
-            if seat is NO_SEAT or (keep_alive is not None and not kept):
-                await provider.preload(candidate.served_as, num_ctx=candidate.num_ctx, keep_alive=keep_alive)
-        finally:
-            seat.leave()
+            seat = await self._residency.seat(candidate)
+            try:
+                if seat is NO_SEAT or (keep_alive is not None and not kept):
+                    await provider.preload(
+                        candidate.served_as, num_ctx=candidate.num_ctx, keep_alive=keep_alive
+                    )
+            finally:
+                seat.leave()
+        except ProviderError as error:
+            self._learn_failure(candidate, error, world)
+            raise
         self._watch.forget(candidate.host)
 
     async def _decided(
@@ -613,9 +619,12 @@ class Router:
             self._watch.forget(candidate.host)
         if self._left_s(run) <= 0:
             return failed  # how much time was left for it says nothing about the model
-        version = next((h.version for h in run.world.hosts if h.name == candidate.host), "")
-        self._health.failed(candidate.host, candidate.served_as, error, version=version)
+        self._learn_failure(candidate, error, run.world)
         return failed
+
+    def _learn_failure(self, candidate: Candidate, error: ProviderError, world: World) -> None:
+        version = next((h.version for h in world.hosts if h.name == candidate.host), "")
+        self._health.failed(candidate.host, candidate.served_as, error, version=version)
 
     def _succeeded(self, candidate: Candidate, request: RouteRequest, world: World) -> None:
         self._talks.answered(request, Place(candidate.model, candidate.host))
