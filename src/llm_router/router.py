@@ -160,6 +160,11 @@ class Router:
         """What goes on at each host whose memory the router manages: who is answered, waits, is loaded."""
         return self._residency.loads()
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything goes on at a host whose memory the router manages."""
+        return any(not load.idle or load.leaving for load in self.loads().values())
+
     def learn(self, host: str, model: str, sample: Measured) -> None:
         """Takes in what was measured before, such as by the process before this one. ``model`` is the host's
         own name for it."""

@@ -95,11 +95,10 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             ollama = await stack.enter_async_context(fake or FakeOllama(fleet_models(HERE)))
             made = Settings(
                 hosts=(HostSettings(url=ollama.url, name="ollama"), *hosts),
-                routing=RoutingSettings(stand_in="never"),
                 policy=PolicySettings(prefer="map"),
                 serve=ServeSettings(**{"port": 0, "log": "off", "shutdown_grace_s": 2.0, **(serve or {})}),
                 records=RecordSettings(path=str(tmp_path / "records.sqlite3")),
-                **(settings or {}),
+                **({"routing": RoutingSettings(stand_in="never")} | (settings or {})),
             )
             serving = Serving(made, **more)
             host, port = await serving.start()

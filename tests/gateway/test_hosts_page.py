@@ -16,7 +16,8 @@ from tests.gateway.conftest import Here, Start
 from tests.gateway.test_security import entry, with_keys
 
 from llm_router.cli.app import app
-from llm_router.config import HostSettings
+from llm_router.config import HostSettings, RoutingSettings
+from llm_router.hosts.residency_settings import ResidencySettings
 from llm_router.hosts.told import HostsTold
 from llm_router.testing.fake_faults import Fault
 from llm_router.testing.fake_models import fleet_models
@@ -203,3 +204,24 @@ async def test_speeds_are_told_and_outlive_a_restart(start: Start) -> None:
     while (await hosts(again))[0]["speeds"] != [speed]:
         assert asyncio.get_running_loop().time() < until
         await asyncio.sleep(0)
+
+
+async def test_the_gateway_looks_at_its_hosts_although_nobody_asks(start: Start) -> None:
+    """Until it ends."""
+    here = await start(
+        settings={
+            "residency": ResidencySettings(look_every_s=0.02),
+            "routing": RoutingSettings(stand_in="never", snapshot_max_age_s=0.01),
+        }
+    )
+    looks = len([r for r in here.ollama.requests if r.path == "/api/ps"])
+    await asyncio.to_thread(
+        here.ollama.wait_until, lambda o: len([r for r in o.requests if r.path == "/api/ps"]) > looks + 2
+    )
+    await here.serving.close()
+    assert here.serving._polling is not None and here.serving._polling.done()
+
+
+async def test_the_gateway_looks_only_for_requests_where_it_is_told_so(start: Start) -> None:
+    here = await start(settings={"residency": ResidencySettings(look_every_s=0)})
+    assert here.serving._polling is None

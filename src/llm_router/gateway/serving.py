@@ -21,6 +21,7 @@ from llm_router.gateway.observers import Observer, Observers
 from llm_router.gateway.pages import pages
 from llm_router.gateway.recording import Recording
 from llm_router.gateway.tracing import Tracing
+from llm_router.hosts.poll import Poller
 from llm_router.http1.server import Limits, Server
 from llm_router.records.reader import measured_before, records_path
 from llm_router.records.writer import Recorder
@@ -109,6 +110,7 @@ class Serving:
         self._stopping = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
+        self._polling: asyncio.Task[None] | None = None
 
     def _observers(self) -> Iterator[Observer]:
         if self.recorder is not None:
@@ -132,6 +134,9 @@ class Serving:
                 hint="stop what listens there, or choose another: llm-router serve --port 11436",
             ) from error
         self._warming = asyncio.ensure_future(self._warm())
+        residency = self.settings.residency
+        if residency.manage and residency.look_every_s:
+            self._polling = asyncio.ensure_future(self._poll(residency.look_every_s))
         if self._load is not None and serve.reload and self._files:
             self._looking = asyncio.ensure_future(self._look())
         return bound[0]
@@ -147,6 +152,16 @@ class Serving:
         with suppress(LLMRouterError):
             await self._remember(self.gateway.router)
             await self.gateway.router.decide(RouteRequest.from_text("hello"))
+
+    async def _poll(self, every_s: float) -> None:
+        """Looks at the hosts beside the requests: what others load is known before the next one."""
+        poller = Poller(every_s)
+        while True:
+            await asyncio.sleep(every_s)
+            router = self.gateway.router
+            if poller.due(busy=router.busy, now_s=asyncio.get_running_loop().time()):
+                with suppress(LLMRouterError):
+                    await router.world()
 
     def stop(self) -> None:
         self.gateway.ending = True
@@ -166,7 +181,7 @@ class Serving:
         self._reloading = asyncio.ensure_future(self.reload())
 
     async def close(self) -> None:
-        for task in (self._looking, self._warming):
+        for task in (self._looking, self._warming, self._polling):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])

@@ -33,6 +33,14 @@ class ResidencySettings(msgspec.Struct, frozen=True, kw_only=True):
             "each takes a KV cache",
         ),
     ] = 1
+    look_every_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="how often the gateway looks at its hosts while something goes on there, requests or "
+            "not; less and less, down to once a minute, while nothing does; 0 never",
+        ),
+    ] = 5.0
     pins: Annotated[
         tuple[str, ...],
         Meta(description="models that never leave the memory, beside Mission Control and embedders"),
