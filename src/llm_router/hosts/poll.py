@@ -1,4 +1,4 @@
-"""When the hosts are looked at although nobody asks for it. Only the decision: the gateway sleeps and looks."""
+"""When the hosts are looked at although nobody asks. Only the decision: the gateway sleeps and looks."""
 
 from __future__ import annotations
 
