@@ -409,9 +409,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=30, help="of each day")
     parser.add_argument("--rate", type=float, default=0.2, help="requests per second")
     parser.add_argument("--days", type=int, default=2, help="days for each way of choosing")
-    parser.add_argument(
-        "--seed", type=int, default=10, help="of the calibration; days have the next ones"
-    )
+    parser.add_argument("--seed", type=int, default=10, help="of the calibration; days have the next ones")
     parser.add_argument("--weights", type=Path, help="the GGUF file; else the embedded engine's")
     parser.add_argument("--json", type=Path, help="where the raw figures go")
     return parser.parse_args()
