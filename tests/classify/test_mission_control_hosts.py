@@ -77,7 +77,9 @@ async def test_it_is_asked_with_the_context_it_would_answer_with(ollama: FakeOll
     assert told.stage == "mission_control"
     assert answer.model == ROUTER
     assert len(ollama.loads) == 1, "another context or option loads the model anew"
-    assert all("keep_alive" not in (r.body or {}) for r in ollama.requests)
+    chats = [r for r in ollama.requests if r.path == "/api/chat"]
+    assert chats
+    assert all("keep_alive" not in r.body for r in chats), "only what loads and unloads says how long"
 
 
 async def test_a_host_where_it_is_resident_goes_first(ollama: FakeOllama) -> None:
