@@ -3,6 +3,7 @@
     make bench-gateway                          ours and the floor; peers where their environments are named
     python benchmarks/gateway.py [--rounds 3] [--seconds 4] [--only ours,floor] [--json FILE]
         [--litellm VENV] [--portkey FOLDER]     or BENCH_LITELLM, BENCH_PORTKEY
+        [--beside CHECKOUT]                     another version of ours, told as "earlier"
 
 Caveats first. Everything runs on one machine: load, gateway and model server share its processors, so a busy
 machine shows in all of it, most of all in the p99. Each round starts every gateway anew, one after the other
@@ -479,8 +480,12 @@ def upstream_replies(tags: Sequence[str]) -> list[str]:
     return [f"{path}={json.dumps(body)}" for path, body in replies.items()]
 
 
-def ours(kind: str, upstream: int, folder: Path) -> Target:
+def ours(kind: str, upstream: int, folder: Path, checkout: Path | None = None) -> Target:
+    """This version, or the one of another checkout, which runs with the packages of this one."""
     name = f"llm-router, {'OpenAI-compatible' if kind == 'openai' else 'Ollama'} upstream"
+    if checkout is not None:
+        name, folder = f"earlier {name}", folder / "earlier"
+        folder.mkdir(exist_ok=True)
     settings = {
         "hosts": [{"url": f"http://127.0.0.1:{upstream}", "name": "upstream", "kind": kind}],
         "routing": {"stand_in": "never"},
@@ -494,7 +499,10 @@ def ours(kind: str, upstream: int, folder: Path) -> Target:
         name,
         lambda port: [*program, "--config", str(path), "serve", "--port", str(port), "--log", "json"],
         ready="/ready",
-        environment={"HOME": str(folder), "XDG_STATE_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)},
+        environment={
+            **dict.fromkeys(("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"), str(folder)),
+            "PYTHONPATH": str((checkout or HERE.parent).resolve() / "src"),
+        },
         slow_streams=True,
         log=folder / f"ours-{kind}.log",
     )
@@ -578,6 +586,8 @@ def portkey(home: Path, upstream: int) -> Target:
 def targets(wish: argparse.Namespace, upstream: int, folder: Path) -> tuple[list[Target], list[str]]:
     """What is measured, and a note for each peer that is not here."""
     found = [floor(upstream), ours("openai", upstream, folder), ours("ollama", upstream, folder)]
+    if wish.beside:
+        found += [ours(kind, upstream, folder, wish.beside) for kind in ("openai", "ollama")]
     notes = []
     if wish.portkey and (wish.portkey / "node_modules").is_dir() and shutil.which("node"):
         found.append(portkey(wish.portkey.resolve(), upstream))
@@ -807,6 +817,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--portkey", type=Path, default=folder_of("BENCH_PORTKEY"), help="folder of node_modules"
     )
+    parser.add_argument("--beside", type=Path, help="a checkout of another version of ours")
     parser.add_argument("--json", type=Path, help="where the raw figures go")
     parser.add_argument("--floor", type=int, nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
