@@ -21,10 +21,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import math
 import os
-import platform
 import statistics
 import sys
 import time
@@ -35,6 +33,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import msgspec
+import raw_file
 
 from llm_router.classify import odds
 from llm_router.classify.mission_control import MissionControl, Target
@@ -46,7 +45,6 @@ from llm_router.providers.embedded import EmbeddedProvider
 from llm_router.providers.ollama import OllamaProvider
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results"
 PICTURE = HERE.parent / "docs" / "concepts" / "cascade.svg"
 THRESHOLDS = tuple(step / 20 for step in range(21))
 BANDS = (0.0, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
@@ -494,11 +492,9 @@ def main() -> None:
     rows, by_band, now = curve(answered, asked_below), bands(answered, asked_below), datetime.now(UTC)
     show(rows, by_band)
     options = ["--ask"] * wish.ask + [f"--threads {wish.threads}"] * bool(wish.threads)
+    command = " ".join(["python benchmarks/cascade.py --cases FOLDER --unseen FILE", *options])
     raw: dict[str, object] = {
-        "command": " ".join(["python benchmarks/cascade.py --cases FOLDER --unseen FILE", *options]),
-        "taken": now.isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        **raw_file.about(command, now),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "cases": len(told),
         "text_only": sum(one.outside.case.is_text_only for one in told),
@@ -522,11 +518,9 @@ def main() -> None:
             **costs(found, settings.timeout_s),
         }
         print(raw["asked"])
-    path = wish.json or RESULTS / f"cascade-{now:%Y-%m-%d}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+    raw_file.write(raw, "cascade", now, wish.json, indent=1)
     write_whole(wish.svg, to_svg(picture(rows, asked_below, model)).encode())
-    print(f"raw figures: {path}; picture: {wish.svg}", file=sys.stderr)
+    print(f"picture: {wish.svg}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -32,6 +31,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import raw_file
 
 from llm_router.bodies import request_from_json
 from llm_router.config import Settings
@@ -40,7 +40,6 @@ from llm_router.hosts.snapshot import HostKind, HostSnapshot, InstalledModel, Re
 from llm_router.providers.base import ChatCall, EmbedCall
 from llm_router.router import Router
 
-RESULTS = Path(__file__).with_name("results")
 BUCKETS = (100, 300, 1_000, 2_000, 20_000, 100_000)
 """Upper ends, in characters of all texts of a request."""
 PER_BUCKET = (200, 200, 200, 200, 40, 20)
@@ -305,14 +304,11 @@ def main() -> None:
     rows, memory_mb, now = summary(timings), resident_mb(), datetime.now(UTC)
     show(rows, start, memory_mb)
     raw = {
-        "command": "python benchmarks/decision.py",
+        **raw_file.about("python benchmarks/decision.py", now),
         "cases": "built-in" if wish.cases is None else wish.cases.name,
         "requests": len(bodies),
         "rounds": wish.rounds,
         "hosts": wish.hosts,
-        "taken": now.isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "start": start,
         "resident_mb_after_all": memory_mb,
@@ -321,10 +317,7 @@ def main() -> None:
             [t.characters, *(round(getattr(t, stage), 4) for stage in STAGES[:-1])] for t in timings
         ],
     }
-    path = wish.json or RESULTS / f"decision-{now:%Y-%m-%d}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(raw) + "\n", encoding="utf-8")
-    print(f"raw figures: {path}", file=sys.stderr)
+    raw_file.write(raw, "decision", now, wish.json)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import random
 import re
 import shutil
@@ -49,8 +48,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import raw_file
+
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results"
 TRAINING = HERE.parent / "training"
 CHAT = "/v1/chat/completions"
 LEAST_CHARACTERS, MOST_CHARACTERS = 20, 400
@@ -867,18 +867,12 @@ def main() -> None:
         told = measured(wish, Path(folder))
     show(told["rows"])
     about = {
-        "command": "python benchmarks/gateway.py",
+        **raw_file.about("python benchmarks/gateway.py", now),
         "rounds": wish.rounds,
         "seconds": wish.seconds,
-        "taken": now.isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         "load_average_before": load_average,
     }
-    path = wish.json or RESULTS / f"gateway-{now:%Y-%m-%d}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(about | told, indent=1) + "\n", encoding="utf-8")
-    print(f"raw figures: {path}", file=sys.stderr)
+    raw_file.write(about | told, "gateway", now, wish.json, indent=1)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ import asyncio
 import gc
 import json
 import os
-import platform
 import random
 import resource
 import socket
@@ -39,6 +38,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import raw_file
 
 from gateway import (
     CHAT,
@@ -257,12 +258,8 @@ def main() -> None:
             if get(upstream, f"/set?events={EVENTS}&delay_us={DELAY_MS * 1000}") != 200:
                 sys.exit("error: the model server does not answer")
             told = asyncio.run(measured(wish, upstream, folder))
-    about = {
-        "command": f"python benchmarks/gateway_aborts.py --clients {wish.clients} --kind {wish.kind}",
-        "taken": now.isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
-    }
+    command = f"python benchmarks/gateway_aborts.py --clients {wish.clients} --kind {wish.kind}"
+    about = raw_file.about(command, now)
     wrong = faults(told)
     print(json.dumps(told, indent=1))
     if wish.json:

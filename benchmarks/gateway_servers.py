@@ -22,9 +22,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.metadata
-import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -34,9 +32,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import raw_file
+
 from gateway import (
     HERE,
-    RESULTS,
     Broken,
     Load,
     Target,
@@ -285,12 +284,9 @@ def main() -> None:
     for note in notes:
         print(note, file=sys.stderr)
     told = {
-        "command": "python benchmarks/gateway_servers.py",
+        **raw_file.about("python benchmarks/gateway_servers.py", now),
         "rounds": wish.rounds,
         "seconds": wish.seconds,
-        "taken": now.isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         "load_average_before": load_average,
         "load": load.tool,
         "versions": versions,
@@ -298,10 +294,7 @@ def main() -> None:
         "raw": rounds,
         "notes": notes,
     }
-    path = wish.json or RESULTS / f"gateway-servers-{now:%Y-%m-%d}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    print(f"raw figures: {path}", file=sys.stderr)
+    raw_file.write(told, "gateway-servers", now, wish.json, indent=1)
 
 
 if __name__ == "__main__":

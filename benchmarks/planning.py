@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+
+import raw_file
 
 from llm_router.decision import Classification
 from llm_router.fleet import Fleet, load_fleet
@@ -37,7 +36,6 @@ from llm_router.policy import World, decide
 from llm_router.policy.waits import STILL, Moment, Place
 from llm_router.request import RouteRequest
 
-RESULTS = Path(__file__).with_name("results")
 HOSTS = (1, 2, 4)
 BAR_MS = 0.2
 RESIDENT = ("gpt-oss:20b", "mistral:7b", "llama3.2:1b")
@@ -153,19 +151,13 @@ def main() -> None:
     worst = max(float(row["p50_ms"]) for row in rows)  # type: ignore[arg-type]
     print(f"median of the slowest row {worst:.3f} ms, the bar is {BAR_MS} ms")
     raw = {
-        "command": "python benchmarks/planning.py",
-        "taken": now.isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        **raw_file.about("python benchmarks/planning.py", now),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "rounds": wish.rounds,
         "bar_ms": BAR_MS,
         "rows": rows,
     }
-    path = wish.json or RESULTS / f"planning-{now:%Y-%m-%d}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(raw) + "\n", encoding="utf-8")
-    print(f"raw figures: {path}", file=sys.stderr)
+    raw_file.write(raw, "planning", now, wish.json)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import raw_file
 
 from llm_router.fleet import Fleet, load_fleet
 from llm_router.fleet.schema import Category
@@ -45,7 +42,6 @@ from llm_router.simulate.report import run_of
 from llm_router.simulate.strategies import POLICIES
 from llm_router.simulate.traces import Arrivals, synthetic
 
-RESULTS = Path(__file__).with_name("results")
 RATES = (0.005, 0.01, 0.0125, 0.015, 0.0175, 0.02, 0.03, 0.05, 0.07, 0.1)
 VARIANT_RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
 SATURATED_MEAN_S = 2_000.0
@@ -293,10 +289,7 @@ def main() -> None:
         print(f"{'holds' if bar['holds'] else 'FAILS':>6}  {bar['value']:>9}  {bar['what']}")
     now = datetime.now(UTC)
     raw = {
-        "command": "python benchmarks/simulate_day.py",
-        "taken": now.isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        **raw_file.about("python benchmarks/simulate_day.py", now),
         "took_s": round(time.perf_counter() - begun, 1),
         "requests": wish.requests,
         "seeds": seeds,
@@ -307,10 +300,7 @@ def main() -> None:
         "others": others,
         "runs": runs,
     }
-    path = wish.json or RESULTS / f"simulate-{now:%Y-%m-%d}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(raw) + "\n", encoding="utf-8")
-    print(f"raw figures: {path}", file=sys.stderr)
+    raw_file.write(raw, "simulate", now, wish.json)
 
 
 def _same(row: Row, other: Row) -> bool:

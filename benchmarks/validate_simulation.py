@@ -23,9 +23,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -38,6 +36,7 @@ from random import Random
 from typing import Any, Literal
 
 import aiohttp
+import raw_file
 
 from llm_router.answer import Answer
 from llm_router.config import RoutingSettings, Settings
@@ -53,7 +52,6 @@ from llm_router.simulate.play import Case
 from llm_router.simulate.report import percentile
 from llm_router.simulate.traces import Task
 
-RESULTS = Path(__file__).with_name("results")
 LETTERS = "abcd"
 NUM_CTX = 2048
 KV_KIB_PER_TOKEN = 22.5
@@ -432,10 +430,7 @@ def main() -> None:
         for what in ("measured", "simulated")
     }
     raw = {
-        "command": "python benchmarks/validate_simulation.py",
-        "taken": now.isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        **raw_file.about("python benchmarks/validate_simulation.py", now),
         "took_s": round(time.perf_counter() - begun_s, 1),
         "bar": BAR,
         "requests": wish.requests,
@@ -447,9 +442,7 @@ def main() -> None:
     print(f"{'holds' if worst <= BAR else 'FAILS'}: worst {worst:.1%}, all {raw['pooled_difference']:+.1%}")
     for speeds in found["calibrations"]:
         print(f"calibrated: {speeds}")
-    path = wish.json or RESULTS / f"validation-{now:%Y-%m-%d}.json"
-    path.write_text(json.dumps(raw) + "\n", encoding="utf-8")
-    print(f"raw figures: {path}", file=sys.stderr)
+    raw_file.write(raw, "validation", now, wish.json)
 
 
 if __name__ == "__main__":
