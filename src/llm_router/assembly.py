@@ -6,14 +6,13 @@ import functools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_router.classify.base import Stage
 from llm_router.classify.cascade import Cascade
 from llm_router.classify.embedded import EncoderStage
-from llm_router.classify.mission_control import MissionControl, Target
+from llm_router.classify.mission_control import MissionControl, Target, Turn
 from llm_router.classify.mission_prompt import Prompt, load_prompt
 from llm_router.classify.rules import Rules
 from llm_router.config import HostSettings, Settings, load_configuration
@@ -26,7 +25,7 @@ from llm_router.hosts.snapshot import HostSnapshot
 from llm_router.hosts.watch import HostWatch
 from llm_router.names import is_cloud, same_model
 from llm_router.policy import World, estimates, gates
-from llm_router.policy.decide import case_for, model_facts
+from llm_router.policy.decide import case_for
 from llm_router.policy.gates import Case
 from llm_router.providers.base import Provider
 from llm_router.request import RouteRequest
@@ -221,9 +220,9 @@ def _locator(
             except UnknownModel:
                 continue
             if gates.first_rejection(case) is None:
-                target = _target(tag, case, host, world, watch.provider(host.name))
                 asks = _as_candidate(case, host, settings.classify.mission_control.max_prompt_tokens)
-                found.append(replace(target, turn=functools.partial(_turn, seat, asks)))
+                turn = functools.partial(_turn, seat, asks)
+                found.append(_target(case, host, watch.provider(host.name), turn))
         return sorted(found, key=lambda target: not target.resident)
 
     return locate
@@ -262,17 +261,18 @@ def _as_candidate(case: Case, host: HostSnapshot, prompt_tokens: int) -> Candida
     )
 
 
-def _target(tag: str, case: Case, host: HostSnapshot, world: World, provider: Provider) -> Target:
-    resident = host.find_resident(tag)
-    model = model_facts(tag, world)
+def _target(case: Case, host: HostSnapshot, provider: Provider, turn: Turn) -> Target:
+    resident = host.find_resident(case.standing.tag)
+    model = case.standing.model
     think: bool | str = "low" if model.quirks.thinks_always else False
     return Target(
         provider=provider,
-        model=host.served_as(tag),
+        model=host.served_as(case.standing.tag),
         num_ctx=case.num_ctx if host.kind == "ollama" else None,
         resident=resident is not None and resident.context_length in (None, 0, case.num_ctx),
         context_tokens=case.num_ctx,
         tokenizer=model.tokenizer,
         think=think if "thinking" in case.capabilities else None,
         quirks=model.quirks,
+        turn=turn,
     )

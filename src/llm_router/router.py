@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -169,6 +169,11 @@ class Router:
         """Takes in what was measured before, such as by the process before this one. ``model`` is the host's
         own name for it."""
         self._speeds.note(host, canonical(model), sample)
+
+    def remember(self, samples: Iterable[tuple[str, str, Measured]]) -> None:
+        """As ``learn``, for each host, model and sample in turn, the oldest first."""
+        for host, model, sample in samples:
+            self.learn(host, model, sample)
 
     def look_again(self, host: str) -> None:
         """What is known of a host is old: something was changed there."""

@@ -48,8 +48,7 @@ async def _explain(options: Options, request: RouteRequest, model: str | None, *
     configuration = options.configuration()
     with output.waiting("deciding"):
         async with options.router(configuration) as router:
-            for host, served_as, sample in measured_before(configuration.settings.records):
-                router.learn(host, served_as, sample)
+            router.remember(measured_before(configuration.settings.records))
             if model is None:
                 decision, found = await router.decide(request), None
             else:

@@ -200,22 +200,13 @@ class _Source:
             ) from None
 
     async def _from_hosts(self, why: str, hint: str | None = None) -> _Seen:
-        from llm_router.hosts.told import hosts_told
-        from llm_router.policy.inventory import speeds
+        from llm_router.policy.inventory import world_told
         from llm_router.records.reader import measured_before
 
         if self._router is None:
             self._router = self._options.router(self._configuration)
-            for host, served_as, sample in measured_before(self._configuration.settings.records):
-                self._router.learn(host, served_as, sample)
-        world = await self._router.world()
-        told = hosts_told(
-            await self._router.hosts(),
-            {},
-            time.time(),
-            usable_gb=self._router.fleet.machine.usable_memory_gb,
-            speeds=speeds(world),
-        )
+            self._router.remember(measured_before(self._configuration.settings.records))
+        told = world_told(await self._router.world(), {}, time.time())
         more = f"; {hint}" if hint else ""
         note = f"{why}{more}; looked at the hosts from here: queues are known to a running gateway only"
         return _Seen(told, "the hosts themselves", note)

@@ -17,9 +17,8 @@ from llm_router.gateway.app import Page, Visit
 from llm_router.gateway.dry_run import request_of
 from llm_router.gateway.metrics import CONTENT_TYPE, Metrics
 from llm_router.gateway.refusals import NotHere
-from llm_router.hosts.told import hosts_told
 from llm_router.names import is_auto
-from llm_router.policy.inventory import speeds
+from llm_router.policy.inventory import world_told
 from llm_router.providers.ollama import OllamaProvider
 from llm_router.records.reader import Records
 from llm_router.records.writer import WRITE_EVERY_S, Recorder
@@ -138,14 +137,7 @@ async def _hosts(visit: Visit) -> None:
     """What is in each host's memory, who waits and what is loaded there."""
     visit.gateway.keys.admin(visit.exchange.headers)
     router = visit.router
-    world = await router.world()
-    told = hosts_told(
-        await router.hosts(),
-        router.loads(),
-        time.time(),
-        usable_gb=router.fleet.machine.usable_memory_gb,
-        speeds=speeds(world),
-    )
+    told = world_told(await router.world(), router.loads(), time.time())
     visit.reply(200, _encoder.encode(told))
 
 

@@ -143,8 +143,7 @@ class Serving:
 
     async def _remember(self, router: Router) -> None:
         """Lets the router know how fast its hosts were before it."""
-        for host, model, sample in await asyncio.to_thread(measured_before, self.settings.records):
-            router.learn(host, model, sample)
+        router.remember(await asyncio.to_thread(measured_before, self.settings.records))
 
     async def _warm(self) -> None:
         """Makes before the first request what it would wait for: the encoder's weights, what hosts have

@@ -10,8 +10,9 @@ from typing import Literal
 
 from llm_router.decision import Candidate, Classification, Rejection
 from llm_router.fleet.schema import Model
+from llm_router.hosts.load import HostLoad
 from llm_router.hosts.snapshot import HostSnapshot
-from llm_router.hosts.told import SpeedTold
+from llm_router.hosts.told import HostsTold, SpeedTold, hosts_told
 from llm_router.names import canonical
 from llm_router.policy import gates
 from llm_router.policy.decide import World, case_for, decide
@@ -69,6 +70,13 @@ def model_states(world: World) -> tuple[ModelState, ...]:
 def unlisted_models(world: World) -> tuple[UnlistedModel, ...]:
     """What the hosts have besides, host by host and sorted by name."""
     return tuple(model for host in world.fleet_hosts for model in _unlisted(host, world))
+
+
+def world_told(world: World, loads: Mapping[str, HostLoad], now_s: float) -> HostsTold:
+    """What is in the memory of each host, what goes on there and how fast it is, for a person to read.
+    ``loads`` are those of the hosts whose queues are known, ``now_s`` is wall clock."""
+    usable_gb = world.fleet.machine.usable_memory_gb
+    return hosts_told(world.hosts, loads, now_s, usable_gb=usable_gb, speeds=speeds(world))
 
 
 def speeds(world: World) -> Mapping[str, tuple[SpeedTold, ...]]:
