@@ -30,18 +30,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 import raw_file
+from first_decision import made_router, resident_mb
 
 from llm_router.bodies import request_from_json
-from llm_router.config import Settings
-from llm_router.fleet import Fleet, load_fleet
-from llm_router.hosts.snapshot import HostKind, HostSnapshot, InstalledModel, ResidentModel, unreachable
-from llm_router.providers.base import ChatCall, EmbedCall
-from llm_router.router import Router
 
 BUCKETS = (100, 300, 1_000, 2_000, 20_000, 100_000)
 """Upper ends, in characters of all texts of a request."""
+USUAL_CHARACTERS = 2_000
+"""Requests up to here are also told together."""
 PER_BUCKET = (200, 200, 200, 200, 40, 20)
 STAGES = ("parse", "tokens", "classify", "decide", "total")
 
@@ -74,51 +71,6 @@ class Timing:
     @property
     def total(self) -> float:
         return self.parse + self.tokens + self.classify + self.decide
-
-
-class StillHost:
-    """A provider whose snapshot never changes and which answers nothing."""
-
-    name = "spark-1"
-    kind: HostKind = "ollama"
-    url = "http://spark-1:11434"
-
-    def __init__(self, fleet: Fleet, *, reachable: bool) -> None:
-        self._snapshot = (
-            self._with_all_models(fleet)
-            if reachable
-            else unreachable(self.name, self.kind, self.url, "connection refused")
-        )
-
-    def _with_all_models(self, fleet: Fleet) -> HostSnapshot:
-        installed = {
-            tag: InstalledModel(tag, round(model.size_gb * 1e9), frozenset(model.capabilities))
-            for tag, model in fleet.models.items()
-        }
-        resident = {tag: ResidentModel(tag) for tag in list(installed)[:2]}
-        return HostSnapshot(
-            self.name, self.kind, self.url, True, "0.30.0", installed=installed, resident=resident
-        )
-
-    async def snapshot(self) -> HostSnapshot:
-        return self._snapshot
-
-    def chat(self, call: ChatCall) -> object:
-        raise NotImplementedError
-
-    async def embed(self, call: EmbedCall) -> object:
-        raise NotImplementedError
-
-    async def close(self) -> None: ...
-
-
-def made_router(hosts: str) -> Router:
-    fleet, settings = load_fleet(), Settings()
-    mission_control = msgspec.structs.replace(settings.classify.mission_control, enabled=False)
-    settings = msgspec.structs.replace(
-        settings, classify=msgspec.structs.replace(settings.classify, mission_control=mission_control)
-    )
-    return Router(fleet, settings=settings, providers=[StillHost(fleet, reachable=hosts == "fleet")])  # type: ignore[list-item]
 
 
 def built_in() -> Iterator[bytes]:
@@ -206,6 +158,9 @@ def summary(timings: Sequence[Timing]) -> list[dict[str, object]]:
         if some:
             rows.append({"characters": name, **_figures(some)})
     rows.append({"characters": "all", **_figures(timings)})
+    usual = [t for t in timings if t.characters <= USUAL_CHARACTERS]
+    if usual:
+        rows.append({"characters": f"all up to {USUAL_CHARACTERS:,}", **_figures(usual)})
     return rows
 
 
@@ -226,14 +181,18 @@ def _percentile(values: Sequence[float], share: float) -> float:
 
 
 def ready_times(hosts: str, starts: int) -> dict[str, object]:
-    """Fresh processes: seconds from their start to their first decision, and the memory they then fill."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--hosts", hosts, "--once"]
+    """Fresh processes: seconds from their start to their first decision, and the memory they then fill.
+
+    They may keep compiled bytecode, as an installed package has it, whatever the environment says.
+    """
+    command = [sys.executable, str(Path(__file__).with_name("first_decision.py")), hosts]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     seconds, memory = [], []
     for _ in range(starts + 1):  # the first one compiles bytecode and fills the disk cache
         begun = time.perf_counter()
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
         seconds.append(time.perf_counter() - begun)
-        memory.append(json.loads(said)["resident_mb"])
+        memory.append(json.loads(said))
     return {
         "starts": starts,
         "ready_s": round(statistics.median(seconds[1:]), 3),
@@ -242,36 +201,15 @@ def ready_times(hosts: str, starts: int) -> dict[str, object]:
     }
 
 
-def once(hosts: str) -> None:
-    """What a fresh process does: one decision, and then it tells how much memory it has."""
-
-    async def decide() -> None:
-        async with made_router(hosts) as router:
-            await router.decide("What's 2+2?")
-
-    asyncio.run(decide())
-    print(json.dumps({"resident_mb": resident_mb()}), flush=True)
-    os._exit(0)  # the end of the interpreter is not part of the start
-
-
-def resident_mb() -> float | None:
-    """Resident memory now, in MB; None where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:
-        return None
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
-
-
 def show(rows: Sequence[dict[str, object]], start: dict[str, object], memory_mb: float | None) -> None:
     print(
-        f"{'characters':>16} {'n':>6}" + "".join(f"{name:>10}" for name in (*STAGES, "total p99", "outside"))
+        f"{'characters':>18} {'n':>6}" + "".join(f"{name:>10}" for name in (*STAGES, "total p99", "outside"))
     )
     for row in rows:
         figures = [row[f"{stage}_p50_ms"] for stage in STAGES]
         figures += [row["total_p99_ms"], row["outside_classify_p50_ms"]]
         print(
-            f"{row['characters']:>16} {row['measured']:>6}" + "".join(f"{value:>10.3f}" for value in figures)
+            f"{row['characters']:>18} {row['measured']:>6}" + "".join(f"{value:>10.3f}" for value in figures)
         )  # type: ignore[str-bytes-safe]
     print("milliseconds, p50 where nothing else is said; outside = total without classify")
     print(f"a fresh process made its first decision after {start['ready_s']} s", end=" ")
@@ -287,14 +225,11 @@ def arguments() -> argparse.Namespace:
         "--starts", type=int, default=5, help="fresh processes for the time to the first decision"
     )
     parser.add_argument("--json", type=Path, help="where the raw figures go")
-    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
     wish = arguments()
-    if wish.once:
-        once(wish.hosts)
     if wish.cases is None:
         bodies = list(built_in())
     else:

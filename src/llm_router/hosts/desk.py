@@ -16,9 +16,9 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from llm_router.hosts.load import HORIZON_S, HostLoad, ModelLoad, Victim, choose_victims, missing_gb
+from llm_router.hosts.load import HORIZON_S, NOTHING, HostLoad, ModelLoad, Victim, choose_victims, missing_gb
 from llm_router.hosts.speeds import ModelSpeeds
 
 _LEAST_LEFT = 0.1
@@ -222,6 +222,8 @@ class Desk:
 
     def _by_turn(self) -> list[str]:
         """Models that requests wait for, in the order in which they are loaded."""
+        if self.kept.isdisjoint(self._waiting):
+            return list(self._waiting)
         return sorted(self._waiting, key=lambda model: model not in self.kept)
 
     @property
@@ -305,34 +307,31 @@ class Desk:
 
     def load(self, now_s: float) -> HostLoad:
         """What goes on, for the policy."""
-        found: dict[str, list[float]] = {}
+        answered: dict[str, list[float]] = {}
         for running in self._running.values():
-            entry = found.setdefault(running.ticket.model, [0, 0.0, 0, 0.0])
-            entry[0] += 1
-            entry[1] += _left_s(running, now_s)
+            answered.setdefault(running.ticket.model, []).append(_left_s(running, now_s))
+        models = {model: ModelLoad(len(left_s), sum(left_s)) for model, left_s in answered.items()}
         for model, tickets in self._waiting.items():
-            entry = found.setdefault(model, [0, 0.0, 0, 0.0])
-            entry[2] += len(tickets)
-            entry[3] += sum(ticket.work_s for ticket in tickets.values())
+            known = models.get(model, NOTHING)
+            work_s = sum([ticket.work_s for ticket in tickets.values()])
+            models[model] = ModelLoad(known.running, known.running_s, len(tickets), work_s)
         plan, leaving = self._plan, self.leaving
         loading, left_s = "", 0.0
         if plan is not None:
             loading = plan.model
             spent_s = now_s - plan.begun_s if plan.begun_s is not None else 0.0
             left_s = max(plan.load_s - spent_s, _LEAST_LEFT * plan.load_s)
-            left_s += max((found[model][1] for model in plan.leaving if model in found), default=0.0)
+            if plan.leaving:
+                left_s += max([models.get(model, NOTHING).running_s for model in plan.leaving])
         return HostLoad(
-            models={
-                model: ModelLoad(int(running), running_s, int(waiting), waiting_s)
-                for model, (running, running_s, waiting, waiting_s) in found.items()
-            },
+            models=models,
             loading=loading,
             loading_left_s=left_s,
             loads_waiting=tuple(
-                m for m in self._by_turn() if m != loading and (not self._ready(m) or m in leaving)
+                [m for m in self._by_turn() if m != loading and (not self._ready(m) or m in leaving)]
             ),
             leaving=leaving,
-            demand_per_s={model: self._rate(model, now_s) for model in self._demand},
+            demand_per_s=_Fading(self._demand.copy(), now_s),
             kept=self.kept,
             parallel=self.parallel,
             owed_gb=self._owed_gb(""),
@@ -353,10 +352,39 @@ class Desk:
 
     def _rate(self, model: str, now_s: float) -> float:
         """Requests per second, as they came lately: each one counts less by the time since it."""
-        rate, at_s = self._demand.get(model, (0.0, now_s))
-        return rate * math.exp(-max(now_s - at_s, 0.0) / HORIZON_S)
+        return _faded(self._demand.get(model, (0.0, now_s)), now_s)
+
+
+class _Fading(Mapping[str, float]):
+    """Requests per second by model, as they are at a moment; worked out for those that are asked about, which
+    are few: each decision gets one of these from every host."""
+
+    __slots__ = ("_last", "_now_s")
+
+    def __init__(self, last: Mapping[str, tuple[float, float]], now_s: float) -> None:
+        self._last = last
+        self._now_s = now_s
+
+    def __getitem__(self, model: str) -> float:
+        return _faded(self._last[model], self._now_s)
+
+    def get(self, model: str, default: Any = None) -> Any:
+        known = self._last.get(model)
+        return default if known is None else _faded(known, self._now_s)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._last)
+
+    def __len__(self) -> int:
+        return len(self._last)
+
+
+def _faded(last: tuple[float, float], now_s: float) -> float:
+    rate, at_s = last
+    return rate * math.exp(-max(now_s - at_s, 0.0) / HORIZON_S)
 
 
 def _left_s(running: _Running, now_s: float) -> float:
     work_s = running.ticket.work_s
-    return max(work_s - (now_s - running.since_s), _LEAST_LEFT * work_s)
+    left_s = work_s - (now_s - running.since_s)
+    return left_s if left_s > _LEAST_LEFT * work_s else _LEAST_LEFT * work_s

@@ -5,12 +5,11 @@ Values only, as the policy reads them and ``Desk`` makes them. Names of models a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct, field
 
-from llm_router.hosts.snapshot import HostSnapshot, ResidentModel
-from llm_router.names import canonical
+from llm_router.hosts.snapshot import HostSnapshot
 
 FREE_SHARE = 0.8
 """Beside other models, Ollama loads one without evicting where it needs no more of the free memory."""
@@ -76,17 +75,13 @@ def victims_of(
     host: HostSnapshot, load: HostLoad, load_s_per_gb: float, load_overhead_s: float
 ) -> tuple[Victim, ...]:
     """Every resident model that may leave. Seconds of a load are as measured, else by these figures."""
-    return tuple(
-        Victim(
-            name=name,
-            size_gb=resident_gb(resident),
-            reload_s=host.load_s(name, load_overhead_s + resident_gb(resident) * load_s_per_gb)
-            * wanted_again(load, name),
-            busy_s=load.of(name).running_s + load.of(name).waiting_s,
-        )
-        for name, resident in sorted((canonical(key), value) for key, value in host.resident.items())
-        if name not in load.kept
-    )
+    found = []
+    for name, size_gb in host.resident_gb.items():
+        if name not in load.kept:
+            work = load.of(name)
+            reload_s = host.load_s(name, load_overhead_s + size_gb * load_s_per_gb) * wanted_again(load, name)
+            found.append(Victim(name, size_gb, reload_s, work.running_s + work.waiting_s))
+    return tuple(found)
 
 
 def wanted_again(load: HostLoad, model: str) -> float:
@@ -94,33 +89,41 @@ def wanted_again(load: HostLoad, model: str) -> float:
     return min(1.0, load.demand_per_s.get(model, 0.0) * HORIZON_S)
 
 
-def resident_gb(resident: ResidentModel) -> float:
-    return resident.size_bytes / 1e9
-
-
 def missing_gb(memory_gb: float, resident_gb: float, usable_gb: float) -> float:
     """How much must become free before a model is loaded, so that Ollama has no reason to evict."""
     return memory_gb / FREE_SHARE + resident_gb - usable_gb if resident_gb > 0 else 0.0
 
 
-def choose_victims(candidates: Sequence[Victim], need_gb: float) -> tuple[Victim, ...] | None:
+def choose_victims(candidates: Iterable[Victim], need_gb: float) -> tuple[Victim, ...] | None:
     """Who leaves so that ``need_gb`` become free: little is lost, nobody leaves for nothing. None where all
     of them together are not enough.
 
     By what is lost per GB, waiting for the busy ones included; then those that are not needed after all stay,
     dearest first.
     """
+    return first_victims(by_loss(candidates), need_gb)
+
+
+def by_loss(victims: Iterable[Victim]) -> tuple[Victim, ...]:
+    """By what is lost per GB that becomes free, the least first."""
+    return tuple(sorted(victims, key=_loss_per_gb))
+
+
+def first_victims(ordered: Sequence[Victim], need_gb: float) -> tuple[Victim, ...] | None:
+    """The same as `choose_victims` for those that are in the order of `by_loss` already."""
     if need_gb <= 0:
         return ()
     chosen: list[Victim] = []
     freed_gb = 0.0
-    for victim in sorted(candidates, key=_loss_per_gb):
+    for victim in ordered:
         chosen.append(victim)
         freed_gb += victim.size_gb
         if freed_gb >= need_gb:
             break
     else:
         return None
+    if len(chosen) == 1:
+        return tuple(chosen)
     for victim in sorted(chosen, key=lambda v: -(v.reload_s + v.busy_s)):
         if freed_gb - victim.size_gb >= need_gb:
             chosen.remove(victim)

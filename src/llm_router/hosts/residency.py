@@ -22,7 +22,7 @@ from llm_router.decision import Candidate
 from llm_router.errors import HostBusy, HostTimeout, ProviderError, RunnerFailed
 from llm_router.fleet.schema import Machine
 from llm_router.hosts.desk import Desk, Load, Start, Ticket, Unload
-from llm_router.hosts.load import HostLoad, resident_gb
+from llm_router.hosts.load import HostLoad
 from llm_router.hosts.residency_settings import ResidencySettings
 from llm_router.hosts.snapshot import HostSnapshot, ResidentModel
 from llm_router.hosts.speeds import LEAST_LOAD_S, NOT_MEASURED, Measured
@@ -235,7 +235,7 @@ class _Host:
         model with the same weights, or have given it another context than asked for. Else it would be loaded
         again without an end."""
         resident = {canonical(model.name): model for model in models}
-        filled_gb = {name: resident_gb(model) for name, model in resident.items()}
+        filled_gb = {name: model.size_gb for name, model in resident.items()}
         if just_loaded is not None:
             filled_gb.setdefault(just_loaded, self._desk.resident_gb[just_loaded])
             given = resident[just_loaded].context_length if just_loaded in resident else None

@@ -66,6 +66,10 @@ class ResidentModel:
     context_length: int | None = None
     expires_at: str = ""
 
+    @property
+    def size_gb(self) -> float:
+        return self.size_bytes / 1e9
+
 
 @dataclass(frozen=True)
 class HostSnapshot:
@@ -126,6 +130,11 @@ class HostSnapshot:
     @cached_property
     def _resident_by_name(self) -> Mapping[str, ResidentModel]:
         return {canonical(name): model for name, model in self.resident.items()}
+
+    @cached_property
+    def resident_gb(self) -> Mapping[str, float]:
+        """GB that each model fills in memory, by canonical name and in its order."""
+        return {name: model.size_gb for name, model in sorted(self._resident_by_name.items())}
 
     @cached_property
     def _served_by_name(self) -> Mapping[str, str]:

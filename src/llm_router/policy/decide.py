@@ -235,7 +235,8 @@ class _Field:
     def _ranked(self, selected: str, demand: Demand, world: World, moment: Moment) -> _Ranking:
         machine = world.fleet.machine
         scenes = {host.name: Scene(host, moment.load(host.name), machine) for host in world.fleet_hosts}
-        found = [_candidate(place, demand, moment, scenes) for place in self.places]
+        impatience = _impatience(world.settings, demand)
+        found = [_candidate(place, demand, moment, scenes, impatience) for place in self.places]
         listed = (place.standing.tag for place in self.places)
         chain = tuple(ranked(found, selected, world.settings, listed=listed, locked=moment.locked))
         return chain, _savings(selected, chain, demand, world)
@@ -353,7 +354,15 @@ def _place(
     return _Place(choice, standing, host, unread, memory_cost, stand_in)
 
 
-def _candidate(place: _Place, demand: Demand, moment: Moment, scenes: Mapping[str, Scene]) -> Candidate:
+def _impatience(settings: PolicySettings, demand: Demand) -> float:
+    """How much time counts, against the weights as they stand."""
+    impatience = (1 - settings.balance) / settings.balance
+    return impatience / demand.category.patience if demand.category is not None else impatience
+
+
+def _candidate(
+    place: _Place, demand: Demand, moment: Moment, scenes: Mapping[str, Scene], impatience: float
+) -> Candidate:
     standing, quality, unread = place.standing, place.choice.quality, place.unread
     settings, host = standing.settings, place.host
     wait = waits.NO_WAIT if place.stand_in else waits.wait_of(standing, scenes[host.name])
@@ -373,9 +382,6 @@ def _candidate(place: _Place, demand: Demand, moment: Moment, scenes: Mapping[st
         wait.queue_s,
         unread.samples,
     )
-    impatience = (1 - settings.balance) / settings.balance
-    if demand.category is not None:
-        impatience /= demand.category.patience
     total_s = expected.total_s
     slowness = settings.time_weight * total_s / (total_s + settings.time_scale_s)
     price_per_s = impatience * settings.crowd_weight / 60.0

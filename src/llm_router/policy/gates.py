@@ -44,6 +44,11 @@ class Standing:
         return self.host.served_as(self.tag) if self.host else self.tag
 
     @cached_property
+    def name_there(self) -> str:
+        """The host's name for it in the canonical form, as in what the host's desk tells."""
+        return canonical(self.served_as)
+
+    @cached_property
     def capabilities(self) -> frozenset[str]:
         """What the host says where it says it (capabilities change with Ollama's version), else the fleet."""
         told = self.installed.capabilities if self.installed else None
@@ -273,14 +278,14 @@ def _installed(case: Standing) -> _No | None:
 def _loadable(case: Standing) -> _No | None:
     if case.host is None:
         return None
-    why = case.host.unusable.get(canonical(case.served_as))
+    why = case.host.unusable.get(case.name_there)
     return ("unusable", f"{case.host.name} cannot load it: {why}") if why else None
 
 
 def _healthy(case: Standing) -> _No | None:
     if case.host is None:
         return None
-    why = case.host.unhealthy.get(canonical(case.served_as))
+    why = case.host.unhealthy.get(case.name_there)
     return ("unhealthy", f"resting on {case.host.name}: {why}") if why else None
 
 

@@ -16,7 +16,6 @@ from llm_router.fleet.schema import Machine
 from llm_router.hosts import load as loads
 from llm_router.hosts.load import QUIET, HostLoad
 from llm_router.hosts.snapshot import HostSnapshot
-from llm_router.names import canonical
 from llm_router.policy.gates import Standing
 
 KEPT_SHARE = 0.8
@@ -108,13 +107,11 @@ class Scene:
         return self.host.load_s(model, prior_s)
 
     def victims(self) -> tuple[tuple[loads.Victim, ...], float]:
-        """Who may leave the memory, and the GB that all resident models fill."""
+        """Who may leave the memory, by what is lost, and the GB that all resident models fill."""
         if self._victims is None:
             machine, host = self.machine, self.host
-            self._victims = (
-                loads.victims_of(host, self.load, 1.0 / machine.load_gb_per_s, machine.load_overhead_s),
-                sum([loads.resident_gb(model) for model in host.resident.values()]),
-            )
+            victims = loads.victims_of(host, self.load, 1.0 / machine.load_gb_per_s, machine.load_overhead_s)
+            self._victims = loads.by_loss(victims), sum(host.resident_gb.values())
         return self._victims
 
 
@@ -123,7 +120,7 @@ def wait_of(standing: Standing, scene: Scene) -> Wait:
     host, load = scene.host, scene.load
     if host.kind != "ollama" or standing.remote or (load is QUIET and not host.resident):
         return NO_WAIT
-    name = canonical(standing.served_as)
+    name = standing.name_there
     own = load.of(name)
     queue_s = 0.0
     if own.running + own.waiting >= load.parallel:
@@ -135,13 +132,17 @@ def wait_of(standing: Standing, scene: Scene) -> Wait:
         return Wait(queue_s, slowed, scene.others)
     queue_s += load.loading_left_s + scene.ahead_s(name)
     room, fits = _room(standing, scene, name)
+    busy_s = regret_s = 0.0
+    for victim in room:
+        regret_s += victim.reload_s
+        busy_s = max(busy_s, victim.busy_s)
     joins = name in load.loads_waiting  # it will be loaded for others anyway
     return Wait(
-        queue_s + max([victim.busy_s for victim in room], default=0.0),
+        queue_s + busy_s,
         slowed,
         scene.others,
         0 if joins else scene.behind_load,
-        0.0 if joins else sum([victim.reload_s for victim in room]),
+        0.0 if joins else regret_s,
         tuple([victim.name for victim in room]),
         fits,
         standing.speed.load_s,
@@ -152,14 +153,14 @@ def _room(standing: Standing, scene: Scene, name: str) -> tuple[tuple[loads.Vict
     """Who must leave so that the model fits, and whether it then does. Its own copy with another context
     leaves first."""
     victims, resident_gb = scene.victims()
-    own = scene.host.find_resident(standing.tag)
-    if own is not None:
-        resident_gb -= loads.resident_gb(own)
-        victims = tuple([victim for victim in victims if victim.name != name])
     memory_gb, usable_gb = standing.speed.memory_gb, standing.usable_memory_gb
     if name not in scene.load.kept:
         usable_gb -= scene.load.owed_gb
-    chosen = loads.choose_victims(victims, loads.missing_gb(memory_gb, resident_gb, usable_gb))
+    own_gb = scene.host.resident_gb.get(name)
+    if own_gb is not None:
+        resident_gb -= own_gb
+        victims = tuple([victim for victim in victims if victim.name != name])
+    chosen = loads.first_victims(victims, loads.missing_gb(memory_gb, resident_gb, usable_gb))
     if chosen is not None:
         return chosen, True
     kept_gb = resident_gb - sum(victim.size_gb for victim in victims)
