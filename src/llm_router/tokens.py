@@ -12,10 +12,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Literal
+
+from msgspec import Struct
 
 TokenizerFamily = Literal["large", "small"]
 """``large``: vocabularies of 100k tokens and more (Llama 3, Qwen 2.5, Gemma, Command R, gpt-oss, DeepSeek).
@@ -29,8 +30,7 @@ _WINDOW_CHARS = 448
 _SIGMAS = 2.6  # 99 % of a normal distribution
 
 
-@dataclass(frozen=True, slots=True)
-class TokenEstimate:
+class TokenEstimate(Struct, frozen=True):
     """Tokens of a text, special tokens and chat template not counted.
 
     ``tokens`` is the mean over the family's tokenizers. Each of ``low`` and ``high`` held for every tokenizer

@@ -20,9 +20,12 @@ class Conversation:
     picture_just_before: bool = False
 
 
+_IN_WORDS = Conversation()
+
+
 def conversation_of(request: RouteRequest) -> Conversation:
     if not request.images:
-        return Conversation()
+        return _IN_WORDS
     now = sum(len(message.images) for message in _current_turn(request))
     past = len(request.images) - now
     last = next(_earlier_messages(request), None) if past else None

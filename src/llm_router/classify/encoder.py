@@ -128,8 +128,9 @@ class Encoder:
         if earlier is not None:
             part = np.float32(share)
             logits = (1 - STILL * part) * logits + part * _logits(earlier, plan)
-        odds = np.exp(logits - logits.max())
-        odds /= odds.sum()
+        # The methods of an array of the same names go through Python.
+        odds = np.exp(logits - np.maximum.reduce(logits))
+        odds /= np.add.reduce(odds)
         service = odds @ plan.serves
         best = int(service.argmax())
         sure = self._sure(float(service[best])) if len(plan.names) > 1 else 1.0

@@ -90,13 +90,12 @@ class Reading:
         places: list[int] = []
         times: list[float] = []
         strange: list[str] = []
-        for word, count in words.items():
-            place = find(word)
+        for word, count, place in zip(words, words.values(), map(find, words), strict=True):
             if place is None:
                 strange.append(word)
             else:
                 places.append(place)
-                times.append(times_of(count))
+                times.append(_TF[count] if count < _MOST else _TF[_MOST])
         for word, count in middle.items():
             place = find(word)
             if place is not None:
@@ -166,7 +165,7 @@ class Reading:
         vocabulary = lookup.weights.vocabulary
         found: dict[str, float] = {}
         values = share.tolist()
-        for at in np.argsort(-share).tolist():
+        for at in (-share).argsort().tolist():
             value = values[at]
             if value <= least_share or len(found) == n:
                 break
@@ -176,8 +175,8 @@ class Reading:
         lift = self.shape[_TELLING_PLACES] * (
             lookup.weights.shape_table[_TELLING_PLACES, column] - lookup.shape_centres[head]
         )
-        if float(lift.max()) > least:
-            for at in np.flatnonzero(lift > least).tolist():
+        if float(np.maximum.reduce(lift)) > least:
+            for at in (lift > least).nonzero()[0].tolist():
                 found[_TELLING_NAMES[at]] = float(lift[at])
             return tuple(sorted(found, key=lambda name: (-found[name], name))[:n])
         return tuple(found)

@@ -1,7 +1,11 @@
-"""One line per request on stderr, as text or as JSON. Words of a task are never in it."""
+"""One line per request on stderr, as text or as JSON. Words of a task are never in it.
+
+Lines of requests that end in the same step of the loop are written together, at its end.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from contextlib import suppress
 from datetime import datetime
@@ -26,6 +30,7 @@ class RequestLog:
         self._stream = stream or sys.stderr
         self._second = -1.0
         self._before = self._after = ""
+        self._lines: list[str] = []
 
     def served(self, served: Served) -> None:
         failure, decision = served.failure, served.decision
@@ -74,8 +79,14 @@ class RequestLog:
             path = str(told["path"]).encode("ascii", "backslashreplace").decode()
             at = datetime.fromtimestamp(visit.created_s)
             line = f"{at:%H:%M:%S} {told['status']} {path} {rest}"
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._lines.append(line + "\n")
+
+    def _flush(self) -> None:
+        lines, self._lines = self._lines, []
         with suppress(OSError, ValueError):  # nobody reads stderr any more
-            self._stream.write(line + "\n")
+            self._stream.write("".join(lines))
 
     def _stamp(self, at_s: float) -> str:
         """The local time with its offset; worked out once a second."""
