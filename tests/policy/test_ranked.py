@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -98,7 +99,7 @@ def test_owner_loads_something_quicker_than_the_choice_while_others_wait_and_the
     behind = HostLoad(models={"other:latest": ModelLoad(0, 0.0, 5, 200.0)}, loads_waiting=("other:latest",))
     late = decided(box(), moment=Moment({"spark-1": behind}))
     assert of(late, "own").held_up_cost - of(late, "small").held_up_cost == pytest.approx(
-        0.3 * 5 * (40 - 10) / 60
+        0.7 * math.sqrt(5) * (40 - 10) / 60
     )
     assert late.answer_model == "small"
     assert (
@@ -262,15 +263,15 @@ def test_queue_crowd_and_regret_enter_the_score() -> None:
     small = of(decision, "small")
     assert small.estimate.queue_s == pytest.approx(53.0)
     assert small.estimate.decode_s == pytest.approx(80.0)  # other writes at the same time
-    held_up_s = 3 * (0.96 + 40)
+    held_up_s = math.sqrt(3) * (0.96 + 40)
     assert small.score == pytest.approx(
-        0.8 - slowness(53 + 0.96 + 80) - 0.3 * held_up_s / 60 - 0.05 * 10 / 100
+        0.8 - slowness(53 + 0.96 + 80) - 0.7 * held_up_s / 60 - 0.05 * 10 / 100
     )
     # 40 / 0.8 + 40 - 100 < 0: own fits beside both, nobody leaves.
     own = of(decision, "own")
     assert (own.leaving, own.regret_s, own.held_up) == ((), 0.0, 3)
     assert own.score == pytest.approx(
-        0.9 - slowness(40 + 0.96 + 3 * 40) - 0.3 * held_up_s / 60 - 0.05 * 40 / 100
+        0.9 - slowness(40 + 0.96 + 3 * 40) - 0.7 * held_up_s / 60 - 0.05 * 40 / 100
     )
 
 
@@ -281,7 +282,7 @@ def test_who_must_leave_is_charged_and_told() -> None:
     own = of(decision, "own")  # 40 / 0.8 + 30 - 75 = 5 GB are missing
     assert own.leaving == ("other:latest",)
     assert own.regret_s == pytest.approx(15.0)
-    assert own.score == pytest.approx(0.9 - slowness(80.96) - 0.3 * 15 / 60 - 0.05 * 40 / 75)
+    assert own.score == pytest.approx(0.9 - slowness(80.96) - 0.7 * 15 / 60 - 0.05 * 40 / 75)
     assert decision.answer_model == "own"
     assert "not resident on spark-1, load about 40 s, other:latest must leave for it" in decision.reasons
     assert decision.as_json()["leaving"] == ["other:latest"]
@@ -389,3 +390,13 @@ def test_the_stand_in_waits_for_nothing() -> None:
     decision = decide(RouteRequest.from_text("hello"), classified("any"), world, busy)
     assert decision.answer is not None and decision.answer.stand_in
     assert (decision.answer.estimate.queue_s, decision.answer.held_up) == (0.0, 0)
+
+
+def test_four_who_wait_cost_twice_what_one_does_and_no_crowd_is_so_large_that_it_stops_counting() -> None:
+    def cost(waiting: int) -> float:
+        load = HostLoad(models={"other:latest": ModelLoad(0, 0.0, waiting, 9.0)})
+        return of(decided(box("small"), moment=Moment({"spark-1": load})), "small").held_up_cost
+
+    assert cost(1) == pytest.approx(0.7 * (0.96 + 40) / 60)
+    assert cost(4) == pytest.approx(2 * cost(1))
+    assert cost(400) == pytest.approx(20 * cost(1))

@@ -13,6 +13,7 @@ stand-in     the embedded model, only where no candidate is left
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -385,7 +386,7 @@ def _candidate(
     total_s = expected.total_s
     slowness = settings.time_weight * total_s / (total_s + settings.time_scale_s)
     price_per_s = impatience * settings.crowd_weight / 60.0
-    held_up_s = wait.others * (prefill_s + unread.decode_s) + wait.behind_load * load_s
+    held_up_s = math.sqrt(wait.others) * (prefill_s + unread.decode_s) + math.sqrt(wait.behind_load) * load_s
     held_up_cost = price_per_s * held_up_s
     score = quality - impatience * slowness - held_up_cost - price_per_s * wait.regret_s - place.memory_cost
     if stays:

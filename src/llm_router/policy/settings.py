@@ -40,8 +40,13 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True):
     )
     crowd_weight: Annotated[
         float,
-        Meta(ge=0, le=5, description="what a minute costs that keeps others waiting, against quality 0 to 1"),
-    ] = 0.3
+        Meta(
+            ge=0,
+            le=5,
+            description="what a minute costs that keeps another one waiting, against quality 0 to 1; "
+            "four who wait cost twice that",
+        ),
+    ] = 0.7
     stay_bonus: Annotated[
         float, Meta(ge=0, le=1, description="lead of the model that answered the turn before, in quality")
     ] = 0.03
