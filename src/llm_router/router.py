@@ -43,6 +43,7 @@ from llm_router.decision import Candidate, Classification, Decision
 from llm_router.errors import (
     AllAttemptsFailed,
     BadReply,
+    HostBusy,
     HostTimeout,
     HostUnreachable,
     InvalidRequest,
@@ -78,6 +79,10 @@ _MORE_TIME = "look at the hosts with: llm-router doctor; or raise timeouts.total
 
 RETRY_PAUSE_S = 0.5
 """Before the one retry of a failure that passes by itself, such as a full queue."""
+
+WAITS_MORE_S = 60.0
+WAITS_TIMES = 3.0
+"""How much longer than was expected a request waits for its turn before the next model is asked instead."""
 
 
 class Router:
@@ -540,9 +545,30 @@ class Router:
             )
 
     async def _seat(self, run: _Run, attempt: _Running) -> Seat:
-        """Waits for the model to be in memory, and for its turn. Raises a ProviderError."""
-        async with self._limit(run, attempt):
-            return await self._residency.seat(attempt.candidate)
+        """Waits for the model to be in memory, and for its turn. Raises a ProviderError.
+
+        What it waits for may take much longer than it seemed when the model was chosen: one that has to leave
+        goes on writing, others load in between. As long as another model is left to ask, that has an end.
+        """
+        candidate, left_s = attempt.candidate, self._left_s(run)
+        expected_s = candidate.estimate.queue_s + candidate.estimate.load_s
+        limit_s = WAITS_MORE_S + WAITS_TIMES * expected_s
+        if not run.waiting or limit_s >= left_s:
+            async with self._limit(run, attempt):
+                return await self._residency.seat(candidate)
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                return await self._residency.seat(candidate)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise HostBusy(
+                f"{candidate.model}: its turn did not come within {limit_s:.0f} s",
+                why=f"about {expected_s:.0f} s were expected when it was chosen",
+                hint=f"see what goes on at {candidate.host} with: llm-router ps",
+                host=candidate.host,
+                model=candidate.model,
+            ) from None
 
     @asynccontextmanager
     async def _limit(self, run: _Run, attempt: _Running) -> AsyncIterator[None]:
@@ -646,10 +672,13 @@ class Router:
         """Whether another try is worth it; leaves in ``run.waiting`` what is.
 
         After a failure of the host itself other hosts go first. A host whose answer did not begin in time is
-        not asked to load anything more. Where nothing is left, a passing failure is retried once.
+        not asked to load anything more, and one that is busy only after all that need no load there. Where
+        nothing is left, a passing failure is retried once.
         """
         if isinstance(error, HostTimeout):
             run.waiting = [c for c in run.waiting if c.host != failed.host or c.resident]
+        if isinstance(error, HostBusy):  # what would wait there too comes after what need not
+            run.waiting.sort(key=lambda candidate: candidate.host == failed.host and not candidate.resident)
         if error.blames_host:
             run.waiting.sort(key=lambda candidate: candidate.host == failed.host)
         if not run.waiting and error.retryable and not run.retried:

@@ -14,6 +14,7 @@ from llm_router.config import HostSettings, RoutingSettings, Settings
 from llm_router.errors import ConfigError
 from llm_router.gateway.keys import hash_of
 from llm_router.gateway.serving import Serving
+from llm_router.hosts.residency_settings import ResidencySettings
 from llm_router.records.settings import RecordSettings
 from llm_router.serve_settings import ServeSettings
 from llm_router.testing.fake_models import fleet_models
@@ -125,6 +126,20 @@ async def test_new_keys_count_at_once(running: Running) -> None:
     running.keys.write_text(f"keys:\n- {{name: bob, hash: '{hash_of('other')}'}}\n")
     await running.until(lambda: running.serving.gateway.keys is not before)
     assert running.serving.gateway.keys.caller({"x-api-key": "other"}).name == "bob"
+
+
+async def test_how_often_hosts_are_looked_at_follows_the_settings(running: Running) -> None:
+    serving = running.serving
+    before = serving._polling
+    assert before is not None and not before.done()
+    for every_s, looks in ((0.0, False), (30.0, True)):
+        residency = ResidencySettings(look_every_s=every_s)
+        settings = msgspec.structs.replace(serving.settings, residency=residency)
+        serving._load = lambda settings=settings: settings
+        assert await serving.reload()
+        assert (serving._polling is not None) is looks
+    await asyncio.wait([before])
+    assert before.cancelled()
 
 
 async def test_two_at_once_end_with_one_router(running: Running) -> None:

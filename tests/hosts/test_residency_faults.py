@@ -37,6 +37,7 @@ from tests.support.days import (
     told_to_load,
 )
 
+from llm_router import router as router_module
 from llm_router.answer import Answer
 from llm_router.errors import (
     AllAttemptsFailed,
@@ -50,6 +51,7 @@ from llm_router.errors import (
 from llm_router.hosts import residency as module
 from llm_router.hosts.snapshot import HostSnapshot, ResidentModel
 from llm_router.providers.ollama import OllamaProvider
+from llm_router.request import RouteRequest
 from llm_router.router import Router
 from llm_router.testing.fake_ollama import FakeOllama, Fault
 from llm_router.testing.raw_http import RawClient
@@ -323,6 +325,44 @@ async def test_a_model_that_others_keep_busy_delays_a_load_and_ends_nothing(here
             assert len(answers_in(await ends_of(asking))) == 3
             await check_quiet(router, here)
     assert loads_of(here) == [LARGE, OTHER]
+
+
+async def test_who_waits_much_longer_than_expected_for_a_busy_model_to_leave_is_answered_by_another(
+    here: FakeOllama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router_module, "WAITS_MORE_S", 0.3)
+    monkeypatch.setattr(router_module, "WAITS_TIMES", 0.0)
+    with nothing_left():
+        async with Router(settings=settings_for(here)) as router:
+            here.fault(Fault.SLOW_TOKENS, model=OTHER, after=0, times=1)
+            long = asyncio.ensure_future(router.run(task(OTHER, "a long one")))
+            await here.until(lambda server: OTHER in server.resident and server.in_flight > 0)
+            request = RouteRequest.from_text("And a short one.")
+            decision = await router.decide(request, category="max_quality_general")
+            assert [c.model for c in decision.chain[:2]] == [LARGE, OTHER]
+            assert decision.chain[0].leaving == ("llama3.1:70b",)
+            short = asyncio.ensure_future(router.run(request, decision=decision))
+            await here.until(lambda server: sum(r.path == "/api/chat" for r in server.requests) == 2)
+            here.release()
+            answer = await short
+            assert answer.model == OTHER  # behind the one that is busy, and nothing was loaded
+            (failed, _) = answer.attempts
+            assert failed.model == LARGE and isinstance(failed.error, HostBusy)
+            assert "its turn did not come within" in str(failed.error) and failed.error.hint
+            assert (await long).model == OTHER
+            assert loads_of(here) == [OTHER]
+            # Where no other model is left it waits as long as the request may take.
+            here.fault(Fault.SLOW_TOKENS, model=OTHER, after=0, times=1)
+            long = asyncio.ensure_future(router.run(task(OTHER, "a long one")))
+            await here.until(lambda server: server.in_flight > 0)
+            only = asyncio.ensure_future(router.run(task(LARGE, "only this one")))
+            await asyncio.wait([only], timeout=0.6)
+            assert not only.done()
+            here.release()
+            assert {(await long).model, (await only).model} == {OTHER, LARGE}
+            await check_quiet(router, here)
+    check_books(here)
+    assert loads_of(here) == [OTHER, LARGE]
 
 
 @pytest.mark.usefixtures("hangs_at_once")

@@ -134,9 +134,7 @@ class Serving:
                 hint="stop what listens there, or choose another: llm-router serve --port 11436",
             ) from error
         self._warming = asyncio.ensure_future(self._warm())
-        residency = self.settings.residency
-        if residency.manage and residency.look_every_s:
-            self._polling = asyncio.ensure_future(self._poll(residency.look_every_s))
+        self._begin_polling(self.settings)
         if self._load is not None and serve.reload and self._files:
             self._looking = asyncio.ensure_future(self._look())
         return bound[0]
@@ -151,6 +149,15 @@ class Serving:
         with suppress(LLMRouterError):
             await self._remember(self.gateway.router)
             await self.gateway.router.decide(RouteRequest.from_text("hello"))
+
+    def _begin_polling(self, settings: Settings) -> None:
+        """By these settings from now on, and no longer by those before."""
+        if self._polling is not None:
+            self._polling.cancel()
+            self._polling = None
+        residency = settings.residency
+        if residency.manage and residency.look_every_s:
+            self._polling = asyncio.ensure_future(self._poll(residency.look_every_s))
 
     async def _poll(self, every_s: float) -> None:
         """Looks at the hosts beside the requests: what others load is known before the next one."""
@@ -225,6 +232,7 @@ class Serving:
             await router.close()
             raise
         self.gateway.keys = keys
+        self._begin_polling(settings)
         await self.gateway.exchange_router(router)
 
     async def _look(self) -> None:
