@@ -23,6 +23,7 @@ from llm_router.gateway.recording import Recording
 from llm_router.gateway.tracing import Tracing
 from llm_router.hosts.poll import Poller
 from llm_router.http1.server import Limits, Server
+from llm_router.huge_pages import collapse
 from llm_router.records.reader import measured_before, records_path
 from llm_router.records.writer import Recorder
 from llm_router.request import RouteRequest
@@ -145,10 +146,11 @@ class Serving:
 
     async def _warm(self) -> None:
         """Makes before the first request what it would wait for: the encoder's weights, what hosts have
-        and how fast they were."""
+        and how fast they were. What is there then stays, so it goes onto huge pages."""
         with suppress(LLMRouterError):
             await self._remember(self.gateway.router)
             await self.gateway.router.decide(RouteRequest.from_text("hello"))
+        await asyncio.to_thread(collapse)
 
     def _begin_polling(self, settings: Settings) -> None:
         """By these settings from now on, and no longer by those before."""
@@ -234,6 +236,7 @@ class Serving:
         self.gateway.keys = keys
         self._begin_polling(settings)
         await self.gateway.exchange_router(router)
+        await asyncio.to_thread(collapse)
 
     async def _look(self) -> None:
         before = self._stamps()
