@@ -15,6 +15,7 @@ from llm_router.classify.encoder import Encoder
 from llm_router.classify.rules import Rules
 from llm_router.decision import Classification
 from llm_router.fleet import Fleet, load_fleet
+from llm_router.learn.train import SERVES
 from llm_router.request import ApiKind, Image, Message, RouteRequest
 
 PNG = Image("image/png", base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 16).decode())
@@ -160,9 +161,12 @@ async def test_the_same_task_in_english_and_korean_goes_to_a_fitting_category(ca
         msgspec.json.decode(line) for line in (ROOT / "training" / "parallel.jsonl").read_bytes().splitlines()
     ]
     assert len(pairs) >= 90
-    english = sum([(await cascade.classify(chat(pair["en"]))).category == pair["category"] for pair in pairs])
-    korean = sum(
-        [(await cascade.classify(chat(pair["ko"]))).category == "korean_multilingual" for pair in pairs]
-    )
-    assert english / len(pairs) >= 0.9
-    assert korean == len(pairs)
+    exact = 0
+    for pair in pairs:
+        english = (await cascade.classify(chat(pair["en"]))).category
+        exact += english == pair["category"]
+        serves = SERVES[pair["category"]].get(english, 0.0) if english != pair["category"] else 1.0
+        assert serves >= 0.5, f"{pair['en']}: {english}"
+        korean = (await cascade.classify(chat(pair["ko"]))).category
+        assert korean == "korean_multilingual", pair["ko"]
+    assert exact / len(pairs) >= 0.95
