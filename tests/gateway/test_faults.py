@@ -124,11 +124,18 @@ async def test_a_truncated_prompt_and_a_wrong_model_are_told(here: Here) -> None
 async def test_a_cold_load_shows_signs_of_life_that_clients_pass_over(start: Start) -> None:
     here = await start(serve={"heartbeat_s": 0.05})
     here.ollama.fault(Fault.SLOW_LOAD, model=OWNER, times=1)
-    beats = {"/v1/chat/completions": b": waiting", "/api/chat": b" ", "/v1/messages": b"ping"}
-    for path, beat in beats.items():
+    told = f": waiting for {OWNER}, which is being loaded on ollama: about ".encode()
+    beats = {
+        "/v1/chat/completions": (told,),
+        "/api/chat": (b" ",),
+        "/v1/messages": (told, b" s\nevent: ping\n"),
+    }
+    for path, wanted in beats.items():
         asked = body(stream=True, max_tokens=20)
         async with here.http.post(here.url + path, json=asked) as reply:
-            assert beat in await reply.content.readany()
+            beat = await reply.content.readany()
+            assert all(part in beat for part in wanted), beat
+            assert path != "/api/chat" or not beat.strip()
             here.ollama.release()
             data = (await reply.read()).decode()
             assert "error" not in data

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from llm_router.answer import Answer, Attempt, Delta, Finished, Switched
 from llm_router.decision import Decision
 from llm_router.errors import LLMRouterError
+from llm_router.gateway.waiting import waits_for
 from llm_router.gateway.wires.base import Renderer, Told
 from llm_router.http1.server import Exchange
 from llm_router.request import RouteRequest
@@ -56,6 +57,7 @@ class Stream:
         self._model = ""
         self._named = ""
         self._begun = False
+        self._waits_for: Callable[[], str] | None = None
 
     async def send(self, router: Router, request: RouteRequest, decision: Decision, outcome: Outcome) -> None:
         """Sends the answer. An error before the first byte is raised; a later one is told on the wire.
@@ -64,6 +66,8 @@ class Stream:
         """
         self._outcome = outcome
         self._model = decision.answer_model or ""
+        host = decision.chain[0].host if decision.chain else ""
+        self._waits_for = lambda: _state(router, decision, self._model, host)
         held: list[Delta] = []
         self._wait()
         try:
@@ -81,7 +85,7 @@ class Stream:
                         await self._exchange.drain()
                     elif isinstance(event, Switched):
                         outcome.attempts.append(event.failed)
-                        self._model = event.next_model
+                        self._model, host = event.next_model, event.next_host
                         held.clear()
                     elif isinstance(event, Finished):
                         self._finish(event.answer, held)
@@ -130,11 +134,26 @@ class Stream:
         """A sign of life where nothing was written since the last look."""
         if self._quiet:
             self._start()
-            self._exchange.write(self._renderer.heartbeat)
+            self._exchange.write(self._sign_of_life())
         self._quiet = True
         self._timer = asyncio.get_running_loop().call_later(self._heartbeat_s, self._beat)
+
+    def _sign_of_life(self) -> bytes:
+        """With what is waited for in a comment, where the wire has such a thing and nothing has come yet."""
+        beat = self._renderer.heartbeat
+        if self._begun or self._waits_for is None or self._renderer.stream_type != "text/event-stream":
+            return beat
+        comment = f": waiting for {self._waits_for()}\n".encode()
+        return comment + (b"\n" if beat.startswith(b":") else beat)
 
     def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _state(router: Router, decision: Decision, model: str, host: str) -> str:
+    for candidate in decision.chain:
+        if candidate.model == model and candidate.host == host:
+            return waits_for(candidate, router.loads().get(host))
+    return model
