@@ -1,62 +1,156 @@
 """Which model answered a conversation last, so that its next turn finds what was read already.
 
-A conversation is known by its session where the caller names one, else by how it begins: clients send all of
-it with every turn. Only digests are kept.
+A request goes on with an answer where it begins with what that answer was asked with, followed by words of
+the assistant: clients send all of a conversation with every turn. That holds whatever a session is taken to
+mean, and whoever else begins with the same words. Only hashes are kept.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from llm_router.policy.waits import Place
-from llm_router.request import ApiKind, RouteRequest
+from llm_router.request import ApiKind, Message, RouteRequest, ToolCall
 
 MOST_KEPT = 4096
-_HEAD_CHARS = 2000
+"""Turns, and beside them openings and sessions."""
+
+_MOST_ANSWERS = 8
+"""Of one turn: the same question may begin many conversations."""
+
+_Answers: TypeAlias = tuple[tuple[int, Place], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Where the turn before was answered. ``sure`` is False where only the opening or the session says so,
+    which other conversations may share."""
+
+    place: Place
+    sure: bool
 
 
 class Conversations:
-    """The latest ``MOST_KEPT`` of them; the one used longest ago is forgotten first."""
+    """The latest ``MOST_KEPT`` turns; the one used longest ago is forgotten first.
+
+    Texts are compared by Python's own hash of them, which is keyed anew for every process and worked out once
+    per text.
+    """
 
     def __init__(self) -> None:
-        self._places: OrderedDict[bytes, Place] = OrderedDict()
+        self._turns: OrderedDict[int, _Answers] = OrderedDict()
+        self._loosely: OrderedDict[int, Place] = OrderedDict()
         self._lock = threading.Lock()
 
-    def place_of(self, request: RouteRequest) -> Place | None:
+    def before(self, request: RouteRequest) -> Before | None:
         """Where the turn before was answered; None for a first turn, or where that is not known."""
-        if len(request.messages) < 2:
+        messages = request.messages
+        if len(messages) < 2 or request.kind is ApiKind.EMBEDDING:
             return None
-        key = _key(request)
+        begin, end = _last_answer(messages)
         with self._lock:
-            found = self._places.get(key) if key is not None else None
-            if found is not None and key is not None:
-                self._places.move_to_end(key)
-            return found
-
-    def answered(self, request: RouteRequest, place: Place) -> None:
-        """A turn of the conversation was answered there."""
-        key = _key(request)
-        if key is None:
-            return
-        with self._lock:
-            self._places[key] = place
-            self._places.move_to_end(key)
-            while len(self._places) > MOST_KEPT:
-                self._places.popitem(last=False)
-
-
-def _key(request: RouteRequest) -> bytes | None:
-    if request.kind is ApiKind.EMBEDDING:
+            if begin:
+                turn = _turn(messages[:begin])
+                answers = self._turns.get(turn)
+                if answers is not None:
+                    self._turns.move_to_end(turn)
+                    return _among(answers, messages[begin:end])
+            # Clients may cut the history, or write it anew. A session may be a person with many talks:
+            # what begins one is not the next turn of another.
+            loose = [_opening(request)]
+            if request.session_id is not None and (end or any(m.role == "tool" for m in messages)):
+                loose.append(_session(request))
+            for key in loose:
+                place = self._loosely.get(key)
+                if place is not None:
+                    self._loosely.move_to_end(key)
+                    return Before(place, sure=False)
         return None
-    if request.session_id is not None:
-        text = f"session {request.session_id}"
-    else:
-        begin = []
-        for message in request.messages:
-            begin.append(f"{message.role} {message.text[:_HEAD_CHARS]}")
-            if message.role == "user":
-                break
-        text = "\n".join(begin)
-    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=12).digest()
+
+    def answered(
+        self, request: RouteRequest, place: Place, text: str = "", calls: Sequence[ToolCall] = ()
+    ) -> None:
+        """The request was answered there, with this text and these calls of tools."""
+        if request.kind is ApiKind.EMBEDDING:
+            return
+        messages = request.messages
+        begin, end = _last_answer(messages)
+        if end == len(messages):  # a beginning of the answer was given: it comes back as one with the rest
+            messages = messages[:begin]
+        turn, answer = _turn(messages), (_ids(calls) or _words(text, calls), place)
+        loose = _opening(request)
+        with self._lock:
+            others = [known for known in self._turns.get(turn, ()) if known != answer]
+            self._turns[turn] = (*others[1 - _MOST_ANSWERS :], answer)
+            _latest(self._turns, turn)
+            self._loosely[loose] = place
+            _latest(self._loosely, loose)
+            if request.session_id is not None:
+                session = _session(request)
+                self._loosely[session] = place
+                _latest(self._loosely, session)
+
+
+def _latest(kept: OrderedDict[int, _Answers] | OrderedDict[int, Place], key: int) -> None:
+    kept.move_to_end(key)
+    while len(kept) > MOST_KEPT:
+        kept.popitem(last=False)
+
+
+def _among(answers: _Answers, said: Sequence[Message]) -> Before:
+    """The answer that was said, the latest of several. Clients reword answers: where none of them is the one,
+    it is any of them."""
+    if len(answers) > 1:
+        calls = [call for message in said for call in message.tool_calls]
+        told = _ids(calls), _words("".join([message.text for message in said]), calls)
+        answers = tuple([answer for answer in answers if answer[0] in told]) or answers
+    place = answers[-1][1]
+    return Before(place, sure=all(other == place for _, other in answers))
+
+
+def _last_answer(messages: Sequence[Message]) -> tuple[int, int]:
+    """Where the assistant's latest words begin and end; ``(0, 0)`` where there are none."""
+    end = len(messages)
+    while end and messages[end - 1].role != "assistant":
+        end -= 1
+    begin = end
+    while begin and messages[begin - 1].role == "assistant":
+        begin -= 1
+    return begin, end
+
+
+def _turn(messages: Sequence[Message]) -> int:
+    """Of all that others than the assistant have said."""
+    said: list[str | int] = []
+    for message in messages:
+        if message.role != "assistant":
+            said += (message.role, message.text, len(message.images))
+            said += [len(image.base64) for image in message.images]
+    return hash(tuple(said))
+
+
+def _ids(calls: Sequence[ToolCall]) -> int:
+    """0 where a call has none: then the words tell, and clients may have given it one of their own."""
+    ids = tuple([call.id for call in calls])
+    return hash(ids) if ids and all(ids) else 0
+
+
+def _words(text: str, calls: Sequence[ToolCall]) -> int:
+    return hash((text.strip(), *[f"{call.name} {call.arguments}" for call in calls]))
+
+
+def _opening(request: RouteRequest) -> int:
+    said: list[str] = []
+    for message in request.messages:
+        said += (message.role, message.text)
+        if message.role == "user":
+            break
+    return hash(("opening", *said))
+
+
+def _session(request: RouteRequest) -> int:
+    return hash(("session", request.session_id))

@@ -247,7 +247,7 @@ class Router:
                 if switched is not None:
                     failed.append(switched.failed)
                 continue
-            self._succeeded(attempt.candidate, run.request, run.world)
+            self._succeeded(_as_request(request), run, attempt)
             return self._answer(run, attempt)
         raise self._exhausted(run, "no model of the chain gave an answer")
 
@@ -276,7 +276,7 @@ class Router:
                 if switched is not None:
                     yield switched
                 continue
-            self._succeeded(attempt.candidate, run.request, run.world)
+            self._succeeded(request, run, attempt)
             yield Finished(self._answer(run, attempt))
             return
         raise self._exhausted(run, "no model of the chain gave an answer")
@@ -359,7 +359,7 @@ class Router:
                     raise
                 await self._go_on(run, candidate, error)
                 continue
-            self._succeeded(candidate, run.request, world)
+            self._succeeded(run.request, run, attempt)
             attempts = (*run.attempts, self._done(attempt))
             return EmbeddingAnswer(
                 vectors.vectors,
@@ -464,8 +464,10 @@ class Router:
         return world
 
     def _moment(self, request: RouteRequest) -> Moment:
-        before = self._talks.place_of(request)
-        return Moment(self._residency.loads(), before, before is not None and in_tool_loop(request))
+        before = self._talks.before(request)
+        place, sure = (before.place, before.sure) if before is not None else (None, False)
+        locked = sure and in_tool_loop(request)
+        return Moment(self._residency.loads(), place, locked)
 
     def refuse_cloud(self, model: str | None) -> None:
         """Raises InvalidRequest for a name that means a model on the internet, unless that is allowed."""
@@ -548,12 +550,13 @@ class Router:
         """Waits for the model to be in memory, and for its turn. Raises a ProviderError.
 
         What it waits for may take much longer than it seemed when the model was chosen: one that has to leave
-        goes on writing, others load in between. As long as another model is left to ask, that has an end.
+        goes on writing, others load in between. As long as another model is left to ask, that has an end,
+        except in a loop of tool calls, which no other model is to go on with.
         """
         candidate, left_s = attempt.candidate, self._left_s(run)
         expected_s = candidate.estimate.queue_s + candidate.estimate.load_s
         limit_s = WAITS_MORE_S + WAITS_TIMES * expected_s
-        if not run.waiting or limit_s >= left_s:
+        if run.locked or not run.waiting or limit_s >= left_s:
             async with self._limit(run, attempt):
                 return await self._residency.seat(candidate)
         try:
@@ -662,10 +665,13 @@ class Router:
         version = next((h.version for h in world.hosts if h.name == candidate.host), "")
         self._health.failed(candidate.host, candidate.served_as, error, version=version)
 
-    def _succeeded(self, candidate: Candidate, request: RouteRequest, world: World) -> None:
-        self._talks.answered(request, Place(candidate.model, candidate.host))
+    def _succeeded(self, request: RouteRequest, run: _Run, attempt: _Running) -> None:
+        """``request`` is as it came, with all pictures: so the next turn brings it again."""
+        candidate = attempt.candidate
+        place = Place(candidate.model, candidate.host)
+        self._talks.answered(request, place, "".join(attempt.text), attempt.tool_calls)
         self._health.succeeded(candidate.host, candidate.served_as, loaded=not candidate.resident)
-        if not candidate.resident and _tells_residency(candidate.host, world):
+        if not candidate.resident and _tells_residency(candidate.host, run.world):
             self._watch.forget(candidate.host)  # it is resident now, and something else may not be
 
     async def _go_on(self, run: _Run, failed: Candidate, error: ProviderError) -> bool:
@@ -673,8 +679,14 @@ class Router:
 
         After a failure of the host itself other hosts go first. A host whose answer did not begin in time is
         not asked to load anything more, and one that is busy only after all that need no load there. Where
-        nothing is left, a passing failure is retried once.
+        nothing is left, a passing failure is retried once; in a loop of tool calls before any other is asked.
         """
+        if run.locked and error.retryable and not run.retried:
+            run.retried = True
+            await self._pause(RETRY_PAUSE_S)
+            run.waiting.insert(0, failed)
+            return True
+        run.locked = False
         if isinstance(error, HostTimeout):
             run.waiting = [c for c in run.waiting if c.host != failed.host or c.resident]
         if isinstance(error, HostBusy):  # what would wait there too comes after what need not
@@ -733,9 +745,12 @@ class _Run:
     attempts: list[Attempt] = field(default_factory=list)
     waiting: list[Candidate] = field(init=False)
     retried: bool = False
+    locked: bool = field(init=False)
+    """As long as the model is asked that has called the tools whose results are to be read."""
 
     def __post_init__(self) -> None:
         self.waiting = list(self.decision.chain)
+        self.locked = self.waiting[0].stays and in_tool_loop(self.request)
 
 
 @dataclass(slots=True)

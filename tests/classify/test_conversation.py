@@ -9,14 +9,19 @@ import msgspec
 import pytest
 
 from llm_router.classify.cascade import Cascade
-from llm_router.classify.conversation import conversation_of, earlier_tasks, without_past_pictures
+from llm_router.classify.conversation import (
+    conversation_of,
+    earlier_tasks,
+    in_tool_loop,
+    without_past_pictures,
+)
 from llm_router.classify.embedded import EncoderStage
 from llm_router.classify.encoder import Encoder
 from llm_router.classify.rules import Rules
 from llm_router.decision import Classification
 from llm_router.fleet import Fleet, load_fleet
 from llm_router.learn.train import SERVES
-from llm_router.request import ApiKind, Image, Message, RouteRequest
+from llm_router.request import ApiKind, Image, Message, RouteRequest, ToolCall
 
 PNG = Image("image/png", base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 16).decode())
 ROOT = Path(__file__).parents[2]
@@ -170,3 +175,29 @@ async def test_the_same_task_in_english_and_korean_goes_to_a_fitting_category(ca
         korean = (await cascade.classify(chat(pair["ko"]))).category
         assert korean == "korean_multilingual", pair["ko"]
     assert exact / len(pairs) >= 0.95
+
+
+CALL = Message("assistant", "", tool_calls=(ToolCall("look", {}),))
+RESULT = Message("tool", "sunny", tool_name="look")
+NOTE = Message("user", "remember the style guide")
+
+
+@pytest.mark.parametrize(
+    ("after_the_call", "goes_on"),
+    [
+        ((RESULT,), True),
+        ((RESULT, RESULT), True),
+        ((RESULT, NOTE), True),
+        ((RESULT, NOTE, Message("system", "be brief"), NOTE), True),
+        ((RESULT, CALL, RESULT, NOTE), True),
+        ((), False),
+        ((NOTE,), False),
+        ((RESULT, Message("assistant", "It is sunny.")), False),
+        ((RESULT, Message("assistant", "It is sunny."), NOTE), False),
+    ],
+)
+def test_a_loop_of_tools_goes_on_until_the_assistant_has_answered(
+    after_the_call: tuple[Message, ...], goes_on: bool
+) -> None:
+    asked = Message("user", "what is the weather like?")
+    assert in_tool_loop(RouteRequest(messages=(asked, CALL, *after_the_call))) is goes_on

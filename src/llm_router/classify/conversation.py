@@ -37,8 +37,16 @@ def conversation_of(request: RouteRequest) -> Conversation:
 
 
 def in_tool_loop(request: RouteRequest) -> bool:
-    """Whether the last word was a tool's: the model that called it is to go on."""
-    return bool(request.messages) and request.messages[-1].role == "tool"
+    """Whether a tool has answered since the assistant's last words: the model that called it is to go on.
+
+    Words of the user may follow the results: some clients add a note of theirs to them.
+    """
+    for message in reversed(request.messages):
+        if message.role == "tool":
+            return True
+        if message.role == "assistant":
+            return False
+    return False
 
 
 def earlier_tasks(request: RouteRequest) -> Iterator[str]:
