@@ -146,6 +146,7 @@ class Router:
         """Gives back connections and memory. May be called twice."""
         await self._cold.close()
         await self._residency.close()
+        await self._watch.close()
         for provider in self._providers:
             await provider.close()
 

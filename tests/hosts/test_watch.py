@@ -40,12 +40,25 @@ class Host:
         self.name = name
         self.looks = 0
         self.up = True
+        self.silent = False
+        self.broken = False
+        self.under_way = 0
+        self.over = asyncio.Event()
         self.gate: asyncio.Event | None = None
 
     async def snapshot(self) -> HostSnapshot:
         self.looks += 1
-        if self.gate is not None:
-            await self.gate.wait()
+        if self.silent:
+            raise TimeoutError
+        self.under_way += 1
+        try:
+            if self.gate is not None:
+                await self.gate.wait()
+        finally:
+            self.under_way -= 1
+            self.over.set()
+        if self.broken:
+            raise ValueError("a defect of this provider")
         if not self.up:
             return unreachable(self.name, self.kind, "http://x", "connection refused")
         return HostSnapshot(self.name, self.kind, "http://x", reachable=True, version="0.24.0")
@@ -124,6 +137,156 @@ async def test_a_host_that_never_answers_is_a_host_that_is_down(watch: HostWatch
     snapshot = (await watch.snapshots())[0]
     assert not snapshot.reachable
     assert "within 0.05 s" in snapshot.problem
+
+
+# ── looks that take their time ───────────────────────────────────────────────────────────────────────────
+
+NO_END_S = 1e6
+"""A patience, or a limit, that no test lives to see."""
+GUARD_S = 20.0
+"""A guard against a test that never ends; nothing is concluded from how long anything takes."""
+
+
+class Two:
+    """A host that is well and one that the test makes silent, and their watch."""
+
+    def __init__(self, clock: Clock, **patience: float) -> None:
+        self.well, self.odd = Host("well"), Host("odd")
+        hosts = [self.well, self.odd]
+        self.watch = HostWatch(hosts, Health(clock), clock, limit_s=NO_END_S, **patience)  # type: ignore[arg-type]
+
+    async def reachable(self) -> list[bool]:
+        async with asyncio.timeout(GUARD_S):
+            return [host.reachable for host in await self.watch.snapshots()]
+
+    async def looked(self) -> None:
+        """Lets the look at the odd host come to its end."""
+        assert self.odd.gate is not None
+        self.odd.gate.set()
+        await self.odd.over.wait()
+        await asyncio.sleep(0)
+        self.odd.gate = None
+
+
+async def test_nobody_waits_for_a_host_that_was_silent_when_it_was_last_looked_at(clock: Clock) -> None:
+    two = Two(clock, patience_s=NO_END_S)
+    two.odd.silent = True
+    assert await two.reachable() == [True, False]
+    clock.now_s = 11
+    two.odd.silent, two.odd.gate = False, asyncio.Event()
+    for _ in range(5):
+        assert await two.reachable() == [True, False]
+    assert (two.well.looks, two.odd.looks) == (2, 2), "one look at a time"
+    await asyncio.sleep(0)
+    assert two.odd.under_way == 1
+    await two.looked()
+    assert await two.reachable() == [True, True], "it is back with the end of the look"
+    assert two.odd.looks == 2
+
+
+async def test_a_host_that_refuses_is_waited_for_because_it_says_so_at_once(clock: Clock) -> None:
+    two = Two(clock, patience_s=NO_END_S)
+    two.odd.up = False
+    assert await two.reachable() == [True, False]
+    clock.now_s, two.odd.up = 11, True
+    assert await two.reachable() == [True, True]
+
+
+async def test_a_host_that_becomes_silent_counts_by_what_was_known_until_the_look_has_failed(
+    clock: Clock,
+) -> None:
+    two = Two(clock, patience_s=0.01)
+    before = await two.watch.snapshots()
+    clock.now_s = 3
+    two.odd.gate, two.odd.up = asyncio.Event(), False
+    assert await two.reachable() == [True, True]
+    assert (await two.watch.snapshots())[1].alike(before[1])
+    assert two.odd.looks == 2
+    await two.looked()
+    assert await two.reachable() == [True, False]
+
+
+async def test_the_first_look_holds_back_what_others_have_told_for_a_moment_only(clock: Clock) -> None:
+    two = Two(clock, first_patience_s=0.01)
+    two.odd.gate = asyncio.Event()
+    first = await two.watch.snapshots()
+    assert [host.reachable for host in first] == [True, False]
+    assert "not told yet" in first[1].problem
+    assert await two.watch.snapshots() is first, "what follows from it is worked out once"
+    await two.looked()
+    assert await two.reachable() == [True, True]
+    assert two.odd.looks == 1
+
+
+async def test_where_no_host_has_answered_the_first_look_is_waited_for(clock: Clock) -> None:
+    two = Two(clock, first_patience_s=0.01)
+    two.well.up, two.odd.gate = False, asyncio.Event()
+    asking = asyncio.create_task(two.reachable())
+    await asyncio.wait([asking], timeout=0.1)
+    assert not asking.done()
+    await two.looked()
+    assert await asking == [False, True]
+
+
+async def test_a_host_alone_that_was_silent_gets_a_moment_to_be_back(clock: Clock, host: Host) -> None:
+    watch = HostWatch([host], Health(clock), clock, limit_s=NO_END_S)  # type: ignore[list-item]
+    host.silent = True
+    assert not (await watch.snapshots())[0].reachable
+    clock.now_s, host.silent = 11, False
+    assert (await watch.snapshots())[0].reachable, "there is nothing else to decide with"
+
+
+async def test_what_happened_during_a_look_needs_another_one(clock: Clock) -> None:
+    two = Two(clock, patience_s=0.01)
+    await two.reachable()
+    clock.now_s, two.odd.gate = 3, asyncio.Event()
+    await two.reachable()
+    two.watch.forget("odd")
+    asking = asyncio.create_task(two.reachable())
+    await asyncio.sleep(0)
+    assert two.odd.looks == 2, "one look at a time"
+    await two.looked()
+    assert await asking == [True, True]
+    await two.reachable()
+    assert two.odd.looks == 3
+
+
+async def test_what_goes_wrong_in_a_look_that_nobody_waits_for_is_not_lost(clock: Clock) -> None:
+    two = Two(clock, patience_s=0.01)
+    await two.reachable()
+    clock.now_s, two.odd.gate, two.odd.broken = 3, asyncio.Event(), True
+    assert await two.reachable() == [True, True]
+    await two.looked()
+    two.odd.broken = False
+    clock.now_s = 6
+    with pytest.raises(ValueError, match="a defect"):
+        await two.watch.snapshots()
+    assert await two.reachable() == [True, True], "the next one looks again"
+
+
+async def test_it_ends_the_looks_under_way(clock: Clock) -> None:
+    two = Two(clock, first_patience_s=0.01)
+    two.odd.gate = asyncio.Event()
+    before = asyncio.all_tasks()
+    await two.reachable()
+    assert two.odd.under_way == 1
+    await two.watch.close()
+    assert two.odd.under_way == 0 and asyncio.all_tasks() == before
+    await two.watch.close()
+    clock.now_s, two.odd.gate = 1, None
+    assert await two.reachable() == [True, True], "it can be used again"
+    await two.watch.close()
+
+
+async def test_who_goes_away_ends_no_look_for_the_others(clock: Clock) -> None:
+    two = Two(clock)
+    two.well.up, two.odd.gate = False, asyncio.Event()
+    one, other = asyncio.create_task(two.reachable()), asyncio.create_task(two.reachable())
+    await asyncio.sleep(0)
+    one.cancel()
+    await asyncio.wait([one])
+    await two.looked()
+    assert await other == [False, True] and two.odd.looks == 1
 
 
 async def test_snapshots_carry_what_failed(host: Host, clock: Clock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 import time
@@ -78,7 +79,9 @@ async def _seen(options: Options) -> tuple[World, Surroundings]:
     fleet, fleet_errors = _usable_fleet(configuration)
     providers = providers_of(configuration.settings, fleet)
     try:
-        hosts = await HostWatch(providers, Health(time.monotonic), time.monotonic).snapshots()
+        hosts = await HostWatch(
+            providers, Health(time.monotonic), time.monotonic, first_patience_s=math.inf
+        ).snapshots()
     finally:
         for provider in providers:
             await provider.close()

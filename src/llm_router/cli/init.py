@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -113,7 +114,9 @@ async def _snapshots(configuration: Configuration) -> tuple[HostSnapshot, ...]:
     routing = msgspec.structs.replace(settings.routing, stand_in="never")
     providers = providers_of(msgspec.structs.replace(settings, routing=routing), load_fleet())
     try:
-        return await HostWatch(providers, Health(time.monotonic), time.monotonic).snapshots()
+        return await HostWatch(
+            providers, Health(time.monotonic), time.monotonic, first_patience_s=math.inf
+        ).snapshots()
     finally:
         for provider in providers:
             await provider.close()

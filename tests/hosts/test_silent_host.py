@@ -1,0 +1,78 @@
+"""A host that takes connections and never says a word, over real sockets: others answer, nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from tests.support.days import HANGS_AFTER_S, SMALL, box, nothing_left, settings_for, task
+
+from llm_router.config import HostSettings, Settings
+from llm_router.hosts.watch import HostWatch
+from llm_router.providers.base import Timeouts
+from llm_router.router import Router
+from llm_router.sync import SyncRouter
+from llm_router.testing.fake_ollama import FakeOllama
+
+
+@pytest.fixture(autouse=True)
+def less_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults = HostWatch.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "first_patience_s", 0.05)
+    monkeypatch.setitem(defaults, "patience_s", 0.05)
+
+
+@pytest.fixture
+def here() -> Iterator[FakeOllama]:
+    with box().in_thread() as server:
+        yield server
+
+
+@pytest.fixture
+def hole() -> Iterator[str]:
+    """The address of a server that is stuck: the kernel takes the connections, nobody ever reads."""
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def both(here: FakeOllama, hole: str, *, control_s: float) -> Settings:
+    settings = settings_for(here)
+    silent = HostSettings(url=hole, name="hole", memory_gb=100.0)
+    return msgspec.structs.replace(
+        settings, hosts=(silent, *settings.hosts), timeouts=Timeouts(control_s=control_s)
+    )
+
+
+async def test_requests_for_a_host_that_is_well_do_not_wait_for_one_that_is_silent(
+    here: FakeOllama, hole: str
+) -> None:
+    with nothing_left():
+        async with Router(settings=both(here, hole, control_s=10 * HANGS_AFTER_S)) as router:
+            async with asyncio.timeout(HANGS_AFTER_S):
+                for _ in range(3):
+                    assert (await router.run(task(SMALL))).host == "box0"
+            silent, well = await router.hosts()
+            assert (silent.reachable, well.reachable) == (False, True)
+            assert any("_look" in repr(one) for one in asyncio.all_tasks()), "it is still being looked at"
+
+
+async def test_once_the_look_has_failed_it_is_told_why(here: FakeOllama, hole: str) -> None:
+    async with Router(settings=both(here, hole, control_s=0.2)) as router:
+        async with asyncio.timeout(HANGS_AFTER_S):
+            told = (await router.hosts())[0]
+            while "not told yet" in told.problem:
+                await asyncio.sleep(0.01)
+                told = (await router.hosts())[0]
+        assert not told.reachable and "0.2 s" in told.problem
+
+
+def test_without_await_it_ends_as_soon(here: FakeOllama, hole: str) -> None:
+    threads = threading.active_count()
+    with SyncRouter(settings=both(here, hole, control_s=10 * HANGS_AFTER_S)) as router:
+        assert router.run(task(SMALL)).host == "box0"
+    assert threading.active_count() == threads
