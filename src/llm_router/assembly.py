@@ -124,7 +124,7 @@ def kept_gb(settings: Settings, fleet: Fleet) -> dict[str, float]:
     mission_control = settings.classify.mission_control
     named = fleet.find(mission_control.model) if mission_control.enabled and mission_control.model else None
     kept = dict.fromkeys([*([named] if named else []), *fleet.reserved])
-    pins = [_pinned(name, fleet) for name in settings.residency.pins]
+    pins = pins_of(settings, fleet)
     parallel = settings.residency.parallel
     found = {tag: fleet.model(tag).memory_gb_for(parallel) for tag in (*kept, *pins)}
     if pins:
@@ -132,6 +132,11 @@ def kept_gb(settings: Settings, fleet: Fleet) -> dict[str, float]:
             if host.kind == "ollama":
                 _check_fit(found, host.memory_gb or fleet.machine.usable_memory_gb, host.name)
     return found
+
+
+def pins_of(settings: Settings, fleet: Fleet) -> tuple[str, ...]:
+    """``residency.pins`` as the fleet spells them. Raises ConfigError where it has no such model."""
+    return tuple(_pinned(name, fleet) for name in settings.residency.pins)
 
 
 def _pinned(name: str, fleet: Fleet) -> str:

@@ -80,6 +80,28 @@ def test_what_the_host_answers_at_a_time_is_planned_for(
     assert title.endswith(", 3 answers of one at a time")
 
 
+def test_pins_are_part_of_the_plan(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = ("--from", "mix", "--hours", "6", "--memory-gb")
+    monkeypatch.setenv("LLM_ROUTER_RESIDENCY__PINS", '["llama3.1:70b"]')
+    found = told(invoke, *size, "112")
+    assert [m["model"] for m in found["stays"] if m["pinned"]] == ["llama3.1:70b"]
+    large = {"qwen2.5:72b", "deepseek-r1:70b", "command-r-plus"}  # 48 GB and more, and 47 are left
+    assert not large & {m["model"] for m in found["on_demand"]}
+    small = invoke("plan", *size, "67")
+    assert small.exit_code == 0
+    assert re.search(r"\d+ of \d+ tasks left out: no model may take them beside what is pinned", small.stderr)
+    assert "pinned (residency.pins): 64 GB" in small.stdout
+    none = invoke("plan", *size, "60")
+    assert none.exit_code == 2 and "residency.pins do not fit 60 GB" in none.stderr
+
+
+def test_a_pin_that_nobody_knows_is_told(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_ROUTER_RESIDENCY__PINS", '["llama3.1:71b"]')
+    result = invoke("plan", "--from", "mix", "--memory-gb", "112")
+    assert result.exit_code == 2
+    assert "residency.pins names 'llama3.1:71b'" in result.stderr and "llama3.1:70b" in result.stderr
+
+
 def test_a_few_records_are_too_few_and_counted(invoke: Invoke, folder: Path) -> None:
     remember(folder, LEAST_TASKS - 1)
     found = told(invoke, "--memory-gb", "112")

@@ -8,13 +8,14 @@ from itertools import combinations
 import pytest
 from tests.simulate.conftest import fleet, model
 
+from llm_router.errors import InvalidRequest
 from llm_router.fleet import load_fleet
 from llm_router.fleet.fleet import Fleet
 from llm_router.fleet.schema import Category, Choice, Model, Requirements
 from llm_router.policy import PolicySettings
 from llm_router.simulate.mix import MIXED_DAY
 from llm_router.simulate.ollama_box import BoxSettings
-from llm_router.simulate.plan import QUALITY_SHARE, Plan, only, plan
+from llm_router.simulate.plan import QUALITY_SHARE, Plan, beside, only, plan
 from llm_router.simulate.play import Case
 from llm_router.simulate.report import run_of
 from llm_router.simulate.strategies import fixed_map
@@ -183,3 +184,57 @@ def test_a_default_category_without_a_model_gives_way() -> None:
         machine=SHIPPED.machine,
     )
     assert only(made, ["e"]).default_category == "vectors"
+
+
+def pinned_case() -> Case:
+    return round_case(
+        {"a": 10.0, "large": 60.0, "pin": 50.0},
+        {"light": (("a", 0.8),), "heavy": (("large", 0.8), ("pin", 0.7))},
+        *["light", "heavy"] * 10,
+    )
+
+
+def test_what_is_pinned_stays_and_what_does_not_fit_beside_it_is_not_on_call() -> None:
+    without = plan(pinned_case(), 1 / 60)
+    assert "large" in {*(m.model for m in without.stays), *(m.model for m in without.on_demand)}
+    assert not any(m.pinned for m in without.stays)
+    found = plan(pinned_case(), 1 / 60, ["pin", "pin"])
+    assert [(m.model, m.tasks, m.pinned) for m in found.stays] == [("pin", 10, True), ("a", 10, False)]
+    assert "pinned (residency.pins): 50 GB, answers 10 tasks (50 %)" in found.stays[0].why
+    assert found.on_demand == ()
+    (missing,) = found.not_needed
+    assert missing.model == "large"
+    assert missing.why.startswith("does not fit beside what is pinned; the map would send it 10 tasks")
+
+
+def test_the_room_of_a_pin_that_nobody_asks_for_is_left_free() -> None:
+    case = round_case(
+        {"b": 30.0, "c": 30.0, "pin": 50.0},
+        {"one": (("b", 0.8),), "other": (("c", 0.8),), "rare": (("pin", 0.8),)},
+        *["one", "other"] * 10,
+    )
+    assert plan(case, 1 / 60).saves.plan.loads == 2
+    found = plan(case, 1 / 60, ["pin"])
+    assert [(m.model, m.tasks) for m in found.stays] == [("pin", 0)]
+    assert "answers none of these tasks" in found.stays[0].why
+    assert {m.model for m in found.on_demand} == {"b", "c"}
+    assert [set(pair.models) for pair in found.never_together] == [{"b", "c"}]
+    assert found.saves.plan.loads == 20
+
+
+def test_tasks_that_no_model_beside_the_pins_may_take_are_left_out() -> None:
+    case = round_case(
+        {"a": 10.0, "large": 60.0, "pin": 50.0},
+        {"light": (("a", 0.8),), "heavy": (("large", 0.8),), "rare": (("pin", 0.8),)},
+        *["light", "heavy", "heavy"],
+    )
+    assert beside(case, []) is case
+    assert [task.category for task in beside(case, ["pin"]).tasks] == ["light"]
+
+
+def test_pins_that_do_not_fit_are_told_with_their_figures() -> None:
+    case = pinned_case()
+    for refused in (lambda: beside(case, ["pin", "large"]), lambda: plan(case, 1 / 60, ["pin", "large"])):
+        with pytest.raises(InvalidRequest, match=r"do not fit 100 GB") as caught:
+            refused()
+        assert "110.0 GB (pin 50.0 + large 60.0)" in str(caught.value.why) and caught.value.hint

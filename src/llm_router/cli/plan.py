@@ -95,28 +95,33 @@ def plan(
     Nothing is loaded or unloaded. What it saves is simulated: the day by the fixed map under Ollama's own
     eviction, and the same day by the plan.
     """
+    from llm_router.assembly import pins_of
     from llm_router.simulate.ollama_box import BoxSettings
+    from llm_router.simulate.plan import beside
     from llm_router.simulate.plan import plan as planned
     from llm_router.simulate.play import Case
     from llm_router.simulate.traces import rate_of
 
     configuration = options.configuration()
-    box = _box(options, host, memory_gb, configuration)
+    fleet = options.fleet(configuration)
+    box = _box(options, fleet, host, memory_gb)
     day = _day(box.fleet, configuration, hours, source)
     parallel = parallel or configuration.settings.residency.parallel
     settings = BoxSettings(box.memory_gb, num_parallel=parallel)
-    case = Case(box.fleet, day.tasks, settings, configuration.settings.policy).answerable()
+    pins = [tag for tag in pins_of(configuration.settings, fleet) if tag in box.fleet.models]
+    case = beside(Case(box.fleet, day.tasks, settings, configuration.settings.policy).answerable(), pins)
+    where = "beside what is pinned" if pins else "on this box"
     if not case.tasks:
         raise InvalidRequest(
             "nothing can be planned",
-            why=f"no model may take any of the {len(day.tasks):,} tasks on this box",
+            why=f"no model may take any of the {len(day.tasks):,} tasks {where}",
             hint="see: llm-router models",
         )
     if len(case.tasks) < len(day.tasks):
         left_out = len(day.tasks) - len(case.tasks)
-        output.warning(f"{left_out:,} of {len(day.tasks):,} tasks left out: no model may take them")
+        output.warning(f"{left_out:,} of {len(day.tasks):,} tasks left out: no model may take them {where}")
     with output.waiting("playing the day with several sets of models"):
-        found = planned(case, rate_of(case.tasks))
+        found = planned(case, rate_of(case.tasks), pins)
     if as_json:
         output.json_data({"parallel": parallel, **_json(found, box, day, hours)})
     else:
@@ -126,8 +131,7 @@ def plan(
 # ── what to plan for ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _box(options: Options, name: str | None, memory_gb: float | None, configuration: Configuration) -> _Box:
-    fleet = options.fleet(configuration)
+def _box(options: Options, fleet: Fleet, name: str | None, memory_gb: float | None) -> _Box:
     usable_gb = fleet.machine.usable_memory_gb
     if memory_gb is not None:
         return _Box("", memory_gb, fleet, "the whole fleet on a box of this size")

@@ -18,11 +18,13 @@ from llm_router.simulate.traces import Task, as_request
 class Ours:
     """Decides by what is resident, what waits and what is in demand; owns what is loaded and unloaded.
 
-    ``kept`` are models that nothing evicts, beside those that the fleet reserves.
+    ``kept`` are models that nothing evicts, beside those that the fleet reserves; ``pinned`` too, and their
+    room is left for them before they are loaded.
     """
 
-    def __init__(self, kept: frozenset[str] = frozenset()) -> None:
-        self._kept = kept
+    def __init__(self, kept: frozenset[str] = frozenset(), pinned: frozenset[str] = frozenset()) -> None:
+        self._kept = kept | pinned
+        self._pinned = pinned
 
     def start(self, stage: Stage) -> None:
         self.stage = stage
@@ -36,6 +38,7 @@ class Ours:
             load_gb_per_s=fleet.machine.load_gb_per_s,
             load_overhead_s=fleet.machine.load_overhead_s,
         )
+        self._desk.owed_gb = {canonical(tag): box.needs_gb(tag) for tag in self._pinned}
         self._tasks: dict[int, tuple[Task, str, float]] = {}
         self._numbers: dict[int, int] = {}
         self._before: dict[str, Place] = {}

@@ -3,6 +3,8 @@
 Several sets of models that stay are played through the day by the very policy that serves requests, and the
 set with the least waiting is proposed. Sets grow by worth: seconds of loading that a place in memory spares,
 per GB. Where a larger set costs no more waiting it is preferred, for what stays is also safe from others.
+
+What is pinned is part of every set, and what does not fit beside it is left out.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from itertools import combinations
 
 import msgspec
 
+from llm_router.errors import InvalidRequest
 from llm_router.fleet.fleet import Fleet
 from llm_router.hosts.load import FREE_SHARE
 from llm_router.simulate.engine import Engine
@@ -35,12 +38,14 @@ _MOSTLY = 0.5
 
 
 class Stays(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that never leaves the memory. ``tasks`` is how many it answers."""
+    """A model that never leaves the memory. ``tasks`` is how many it answers, ``pinned`` that it was to stay
+    whatever the traffic."""
 
     model: str
     memory_gb: float
     tasks: int
     load_s: float
+    pinned: bool
     why: str
 
 
@@ -98,22 +103,42 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     saves: Compared
 
 
-def plan(case: Case, rate_per_s: float) -> Plan:
-    """The proposal for the tasks of ``case`` on its box. ``case`` has only tasks that a model may take, and
-    at least one."""
-    memory = _Memory(case)
+def plan(case: Case, rate_per_s: float, pins: Iterable[str] = ()) -> Plan:
+    """The proposal for the tasks of ``case`` on its box, where ``pins`` (tags of the fleet) stay anyhow.
+
+    ``case`` has only tasks that a model may take, as ``beside`` leaves them, and at least one. Raises
+    InvalidRequest where the pins do not fit the memory.
+    """
+    pins = tuple(dict.fromkeys(pins))
+    memory = _Memory(case, pins)
     mapped = play(case, FixedMap())
-    least_quality = QUALITY_SHARE * mapped.quality
-    free = _played(case, ())
-    sets = [(), *_growing(case, free, memory)]
-    found = [free, *(_played(case, kept) for kept in sets[1:])]
-    held = [day for day in found if day is free or _held(case, day, memory)]
+    possible = replace(case, fleet=only(case.fleet, memory.possible)) if pins else case
+    free = _played(possible, (), pins)
+    # Beside pins the quality of the map may be out of reach for every set.
+    reachable = min(mapped.quality, free.outcome.quality) if pins else mapped.quality
+    least_quality = QUALITY_SHARE * reachable
+    sets = [(), *_growing(possible, free, memory)]
+    found = [free, *(_played(possible, kept, pins) for kept in sets[1:])]
+    held = [day for day in found if day is free or _held(day, memory)]
     good = [day for day in held if day.outcome.quality >= least_quality] or [free]
     least_s = min(day.outcome.mean_s for day in good)
     best = max(
         (day for day in good if day.outcome.mean_s <= _AS_GOOD * least_s), key=lambda day: len(day.kept)
     )
     return _told(case, rate_per_s, mapped, best, memory)
+
+
+def beside(case: Case, pins: Iterable[str]) -> Case:
+    """Without the tasks that no model may take which fits beside the pins (tags of the fleet).
+
+    Raises InvalidRequest where the pins themselves do not fit the memory.
+    """
+    pins = tuple(dict.fromkeys(pins))
+    if not pins:
+        return case
+    possible = frozenset(_Memory(case, pins).possible)
+    served = [task for task in case.tasks if any(c.model in possible for c in case.acceptable(task))]
+    return replace(case, tasks=tuple(served))
 
 
 def only(fleet: Fleet, names: Iterable[str]) -> Fleet:
@@ -174,8 +199,8 @@ class _Day:
         return min(total_s / self.ends_s, 1.0) if self.ends_s > 0 else 1.0
 
 
-def _played(case: Case, kept: tuple[str, ...]) -> _Day:
-    strategy = Ours(frozenset(kept))
+def _played(case: Case, kept: tuple[str, ...], pins: tuple[str, ...]) -> _Day:
+    strategy = Ours(frozenset(kept), frozenset(pins))
     outcome = play(case, strategy, replace(case.box, max_loaded=0, keep_alive_s=math.inf))
     stage = strategy.stage
     return _Day(kept, outcome, tuple(stage.box.events), stage.now_s)
@@ -197,7 +222,7 @@ def _growing(case: Case, free: _Day, memory: _Memory) -> Iterator[tuple[str, ...
             yield kept
 
 
-def _held(case: Case, day: _Day, memory: _Memory) -> bool:
+def _held(day: _Day, memory: _Memory) -> bool:
     """Whether what was to stay could stay: everything else that answered fits beside it."""
     stays = (*memory.reserved, *day.kept)
     return all(memory.fit(stays, (model,)) for model in day.answered)
@@ -211,13 +236,28 @@ def _all_served(case: Case, kept: set[str], memory: _Memory) -> bool:
 class _Memory:
     """What fits beside what, by Ollama's rule that a model takes at most 80 % of what is free."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, pins: tuple[str, ...]) -> None:
         self._box = OllamaBox(Engine(), case.fleet, case.box)
         self.total_gb = case.box.memory_gb
-        self.reserved: tuple[str, ...] = ()
+        self._models = tuple(case.fleet.models)
+        self.pins = pins
+        self.reserved: tuple[str, ...] = pins
+        if not self.fit(pins):
+            parts = " + ".join(f"{model} {self.needs_gb(model):.1f}" for model in pins)
+            raise InvalidRequest(
+                f"residency.pins do not fit {_gb(self.total_gb)}",
+                why=f"they need {sum(map(self.needs_gb, pins)):.1f} GB ({parts}), and beside others Ollama "
+                "loads one only where it needs no more than 80 % of what is free",
+                hint="plan for more with --memory-gb, or take the largest from residency.pins",
+            )
         for model in case.fleet.reserved:
-            if self.fit((*self.reserved, model)):
+            if model not in pins and self.fit((*self.reserved, model)):
                 self.reserved = (*self.reserved, model)
+
+    @property
+    def possible(self) -> tuple[str, ...]:
+        """The models that fit beside those that stay anyhow, and these."""
+        return tuple(model for model in self._models if self.fit(self.reserved, (model,)))
 
     def needs_gb(self, model: str) -> float:
         return self._box.needs_gb(model)
@@ -264,6 +304,9 @@ def _stays(model: str, case: Case, day: _Day, memory: _Memory) -> Stays:
     if model == case.fleet.router:
         why = f"Mission Control: {_gb(needs_gb)}, asked before unsure tasks, so it always stays"
         why += f"; answers {_of(tasks, total)} itself" if tasks else ""
+    elif model in memory.pins:
+        made = f"answers {_of(tasks, total)}" if tasks else "answers none of these tasks"
+        why = f"pinned (residency.pins): {_gb(needs_gb)}, {made}"
     elif model in case.fleet.reserved:
         made = f"{_tasks(tasks)} here" if tasks else "none in this traffic"
         why = f"makes vectors ({made}) and is small: {_gb(needs_gb)}, so it always stays"
@@ -272,7 +315,14 @@ def _stays(model: str, case: Case, day: _Day, memory: _Memory) -> Stays:
             f"answers {_of(tasks, total)} from {_gb(needs_gb)}; were it gone each time, loading it "
             f"({load_s:.0f} s) would take {_span(tasks * load_s)}"
         )
-    return Stays(model=model, memory_gb=round(needs_gb, 1), tasks=tasks, load_s=round(load_s, 1), why=why)
+    return Stays(
+        model=model,
+        memory_gb=round(needs_gb, 1),
+        tasks=tasks,
+        load_s=round(load_s, 1),
+        pinned=model in memory.pins,
+        why=why,
+    )
 
 
 def _on_demand(model: str, stays: Sequence[str], day: _Day, memory: _Memory) -> OnDemand:
@@ -309,6 +359,8 @@ def _not_needed(model: str, tasks: int, mapped: Outcome, day: _Day, memory: _Mem
         f"the map would send it {_tasks(tasks)} ({memory.load_s(model):.0f} s per load, {_gb(needs_gb)}); "
         f"{who}{more} answer them, {_change(change)}"
     )
+    if memory.pins and model not in memory.possible:
+        why = f"does not fit beside what is pinned; {why}"
     return NotNeeded(model=model, memory_gb=round(needs_gb, 1), map_tasks=tasks, why=why)
 
 
