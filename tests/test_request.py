@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,19 @@ def test_options_that_mean_the_same_become_the_same() -> None:
     assert request.options == {"num_predict": 4096, "temperature": 1, "stop": ["END"], "a_new_one": "x"}
     assert type(request.options["num_predict"]) is int
     assert request.output_limit_tokens == 4096
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, math.nan, math.inf, 10**400, True, "60", [60]])
+def test_a_time_that_is_none_is_refused(wrong: object) -> None:
+    with pytest.raises(InvalidRequest, match="timeout_s") as caught:
+        replace(RouteRequest.from_text("hi"), timeout_s=wrong)  # type: ignore[arg-type]
+    assert caught.value.hint
+
+
+def test_a_time_of_its_own_stays_with_a_request() -> None:
+    request = replace(RouteRequest.from_text("hi", model="auto-fast"), timeout_s=2.5)
+    assert replace(request, think=True).timeout_s == 2.5
+    assert RouteRequest.from_text("hi").timeout_s is None
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,10 @@ class Candidate(Struct, frozen=True):
     stays: bool = False
     held_up_cost: float = 0.0
 
+    def is_late(self, deadline_s: float | None) -> bool:
+        """Whether its answer is expected to take longer than a request may that has so many seconds."""
+        return deadline_s is not None and self.estimate.total_s > deadline_s
+
 
 @dataclass(frozen=True, slots=True)
 class Savings:
@@ -155,7 +159,8 @@ class Decision:
 
     ``selected_model`` is the fleet's choice for the category. ``chain`` holds the models that may answer
     here, best first: ``chain[0]`` answers, the rest are the fallback. It is empty where nothing can answer.
-    ``planned`` holds the models of the category that could take the task if a host had them.
+    ``planned`` holds the models of the category that could take the task if a host had them. ``deadline_s``
+    is how long the request may take, None where it was decided without a limit.
     """
 
     classification: Classification
@@ -171,6 +176,7 @@ class Decision:
     decision_id: str = ""
     elapsed_ms: float = 0.0
     warnings: tuple[str, ...] = field(default=())
+    deadline_s: float | None = None
 
     @property
     def category(self) -> str:
@@ -208,6 +214,7 @@ class Decision:
             decision_id,
             elapsed_ms,
             self.warnings,
+            self.deadline_s,
         )
 
     def as_json(self) -> JsonObject:
@@ -237,6 +244,7 @@ class Decision:
                 for r in self.rejected
             ],
             "estimate": _estimate_json(answer.estimate) if answer else None,
+            "deadline_s": self.deadline_s,
             "num_ctx": answer.num_ctx if answer else None,
             "leaving": list(answer.leaving) if answer else [],
             "saves": None

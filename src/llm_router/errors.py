@@ -172,6 +172,12 @@ class AllAttemptsFailed(LLMRouterError):
         super().__init__(what, why=why, hint=hint)
 
 
+class NotInTime(AllAttemptsFailed):
+    """The time of the request was over before a model of the chain had answered."""
+
+    http_status = 504
+
+
 class ProviderError(LLMRouterError):
     """One host or model failed: ``host`` and ``model`` say which, ``status`` is the HTTP status if any."""
 

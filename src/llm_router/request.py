@@ -303,8 +303,10 @@ class RouteRequest:
     (``temperature``, ``num_predict``, ``stop``…), whatever API the request came through; one of the wrong
     kind raises InvalidRequest, and one that is None counts as not given. ``response_format`` is None,
     ``"json"`` or a JSON schema. ``think`` is None where the caller did not say. ``must_call`` says that one
-    of the tools is to be called whatever the task; not every server can be held to that. ``body`` is the
-    whole body where it came over HTTP.
+    of the tools is to be called whatever the task; not every server can be held to that. ``timeout_s`` is how
+    many seconds all of it may take, from its arrival to the last word, where that is less than
+    ``timeouts.total_s``; who is expected to need longer is asked last. One that is no finite number above 0
+    raises InvalidRequest. ``body`` is the whole body where it came over HTTP.
     """
 
     messages: tuple[Message, ...] = ()
@@ -321,6 +323,7 @@ class RouteRequest:
     dimensions: int | None = None
     session_id: str | None = None
     wish: Wish | None = None
+    timeout_s: float | None = None
     body: SentBody | None = field(default=None, compare=False, repr=False)
     _estimates: dict[TokenizerFamily, TokenEstimate] = field(init=False, repr=False, compare=False)
 
@@ -332,6 +335,12 @@ class RouteRequest:
                 )
         elif all(_blank(m.text) and not m.images for m in self.messages):
             raise InvalidRequest("nothing to do", why="the task is empty", hint="say what you want done")
+        if self.timeout_s is not None and not (_number(self.timeout_s, whole=False) or 0) > 0:
+            raise InvalidRequest(
+                "cannot use timeout_s",
+                why="it must be a number of seconds above 0",
+                hint="leave it out for all the time that timeouts.total_s gives",
+            )
         wish = wish_of(self.model) if self.model is not None else None
         if wish is not None:
             object.__setattr__(self, "model", None)

@@ -49,6 +49,7 @@ from llm_router.errors import (
     InvalidRequest,
     ModelNotInstalled,
     NoModelAvailable,
+    NotInTime,
     ProviderError,
     StreamBroken,
     TimeSpent,
@@ -76,6 +77,7 @@ from llm_router.providers.openai_compat import OpenAICompatProvider
 from llm_router.request import ApiKind, Json, RouteRequest, ToolCall
 
 _MORE_TIME = "look at the hosts with: llm-router doctor; or raise timeouts.total_s"
+_MORE_TIME_OF_ITS_OWN = "give it more time: timeout_s, --timeout-s, or the header x-router-timeout-s"
 
 RETRY_PAUSE_S = 0.5
 """Before the one retry of a failure that passes by itself, such as a full queue."""
@@ -237,7 +239,7 @@ class Router:
         With ``decision`` (what ``decide`` gave for this request) it answers without deciding again. Every
         attempt after which another model was asked is added to ``failed``, whatever the end.
         """
-        run = await self._begun(_as_request(request), decision, self._clock_s())
+        run = await self._begun(_as_request(request), decision, self._clock_s(), _spent_s(decision))
         failed = failed if failed is not None else []
         while run.waiting and self._left_s(run) > 0:
             attempt = _Running(run.waiting.pop(0), self._clock_s())
@@ -259,13 +261,13 @@ class Router:
 
         Models of the chain are tried in order until one gives its first piece. From then on there is no
         switch: a failure is raised as StreamBroken. Close the iterator early to cancel the generation. All
-        of it together may take ``timeouts.total_s``.
+        of it together may take ``timeouts.total_s``, or the request's own ``timeout_s`` where that is less.
         """
-        request, begun_s = _as_request(request), self._clock_s()
+        request, begun_s, spent_s = _as_request(request), self._clock_s(), _spent_s(decision)
         if decision is None:
             decision = (await self._decided(request))[0]
         yield Decided(decision)
-        run = await self._begun(request, decision, begun_s)
+        run = await self._begun(request, decision, begun_s, spent_s)
         while run.waiting and self._left_s(run) > 0:
             attempt = _Running(run.waiting.pop(0), self._clock_s())
             try:
@@ -282,7 +284,9 @@ class Router:
             return
         raise self._exhausted(run, "no model of the chain gave an answer")
 
-    async def _begun(self, request: RouteRequest, decision: Decision | None, begun_s: float) -> _Run:
+    async def _begun(
+        self, request: RouteRequest, decision: Decision | None, begun_s: float, spent_s: float
+    ) -> _Run:
         """A request that is decided and may be answered. Raises NoModelAvailable."""
         if decision is None:
             decision, world = await self._decided(request)
@@ -290,7 +294,7 @@ class Router:
             world = await self._world()
         if not decision.chain:
             raise _nothing(decision, world)
-        return _Run(self._meant(request, decision.category), decision, world, begun_s)
+        return _Run(self._meant(request, decision.category), decision, world, begun_s, spent_s)
 
     async def _after_failure(self, run: _Run, attempt: _Running, error: ProviderError) -> Switched | None:
         """Who is asked next, None where nobody is left. Raises the error where another model is no help."""
@@ -318,7 +322,7 @@ class Router:
             except HostTimeout:
                 if self._left_s(run) > 0:
                     raise
-                raise self._time_spent(attempt) from None
+                raise self._time_spent(run, attempt) from None
         if pieces is None:
             async with aclosing(self._pieces(run, attempt, whole=True)) as coming:
                 async for _ in coming:
@@ -339,14 +343,14 @@ class Router:
         With ``decision`` it answers without deciding again.
         """
         request = _as_embedding(request)
-        begun_s = self._clock_s()
+        begun_s, spent_s = self._clock_s(), _spent_s(decision)
         if decision is None:
             decision, world = await self._decided(request)
         else:
             world = await self._world()
         if not decision.chain:
             raise _nothing(decision, world)
-        run = _Run(request, decision, world, begun_s)
+        run = _Run(request, decision, world, begun_s, spent_s)
         while run.waiting and self._left_s(run) > 0:
             candidate = run.waiting.pop(0)
             attempt = _Running(candidate, self._clock_s())
@@ -468,7 +472,7 @@ class Router:
         before = self._talks.before(request)
         place, sure = (before.place, before.sure) if before is not None else (None, False)
         locked = sure and in_tool_loop(request)
-        return Moment(self._residency.loads(), place, locked)
+        return Moment(self._residency.loads(), place, locked, self._time_s(request))
 
     def refuse_cloud(self, model: str | None) -> None:
         """Raises InvalidRequest for a name that means a model on the internet, unless that is allowed."""
@@ -517,7 +521,7 @@ class Router:
                     attempt.take(chunk, self._clock_s())
                     yield chunk
         except TimeoutError:
-            raise self._time_spent(attempt) from None
+            raise self._time_spent(run, attempt) from None
         finally:
             visit.leave()
             seat.leave()
@@ -583,25 +587,38 @@ class Router:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise self._time_spent(attempt) from None
+            raise self._time_spent(run, attempt) from None
+
+    def _time_s(self, request: RouteRequest) -> float:
+        """How long all of a request may take."""
+        total_s, own_s = self.settings.timeouts.total_s, request.timeout_s
+        return total_s if own_s is None else min(own_s, total_s)
 
     def _left_s(self, run: _Run) -> float:
-        return self.settings.timeouts.total_s - (self._clock_s() - run.begun_s)
+        return self._time_s(run.request) - run.spent_s - (self._clock_s() - run.begun_s)
 
-    def _time_spent(self, attempt: _Running) -> ProviderError:
-        candidate, whole = attempt.candidate, f"{self.settings.timeouts.total_s:g} s"
+    def _limit_told(self, request: RouteRequest) -> tuple[str, str, str]:
+        """How long a request may take, what says so, and what to do where that is not enough."""
+        limit_s = self._time_s(request)
+        if limit_s == self.settings.timeouts.total_s:
+            return f"{limit_s:g} s", "timeouts.total_s", _MORE_TIME
+        return f"{limit_s:g} s", "its own timeout_s", _MORE_TIME_OF_ITS_OWN
+
+    def _time_spent(self, run: _Run, attempt: _Running) -> ProviderError:
+        candidate = attempt.candidate
+        whole, where, hint = self._limit_told(run.request)
         if attempt.begun:
             return StreamBroken(
                 f"{candidate.model}: the answer broke off",
-                why=f"one request may take {whole} (timeouts.total_s)",
-                hint=_MORE_TIME,
+                why=f"the request may take {whole} ({where})",
+                hint=hint,
                 host=candidate.host,
                 model=candidate.model,
             )
         return TimeSpent(
             f"{candidate.model} had not begun to answer",
-            why=f"the {whole} that one request may take are over",
-            hint=_MORE_TIME,
+            why=f"the {whole} that the request may take are over ({where})",
+            hint=hint,
             host=candidate.host,
             model=candidate.model,
         )
@@ -609,10 +626,8 @@ class Router:
     def _exhausted(self, run: _Run, what: str) -> AllAttemptsFailed:
         if self._left_s(run) > 0:
             return AllAttemptsFailed(what, attempts=run.attempts, hint=_what_to_do(run.attempts))
-        whole = f"{self.settings.timeouts.total_s:g} s"
-        return AllAttemptsFailed(
-            f"{what} within {whole} (timeouts.total_s)", attempts=run.attempts, hint=_MORE_TIME
-        )
+        whole, where, hint = self._limit_told(run.request)
+        return NotInTime(f"{what} within {whole} ({where})", attempts=run.attempts, hint=hint)
 
     def _call(self, run: _Run, candidate: Candidate, *, whole: bool = False) -> ChatCall:
         try:
@@ -737,12 +752,13 @@ class Router:
 
 @dataclass(slots=True)
 class _Run:
-    """One request on its way through the chain."""
+    """One request on its way through the chain. ``spent_s`` of its time had gone when it was begun."""
 
     request: RouteRequest
     decision: Decision
     world: World
     begun_s: float
+    spent_s: float
     attempts: list[Attempt] = field(default_factory=list)
     waiting: list[Candidate] = field(init=False)
     retried: bool = False
@@ -813,6 +829,12 @@ def _as_request(request: RouteRequest | str) -> RouteRequest:
     return RouteRequest.from_text(request) if isinstance(request, str) else request
 
 
+def _spent_s(decision: Decision | None) -> float:
+    """Deciding is part of a request's time, also where it was done beforehand: Mission Control may take a
+    while."""
+    return decision.elapsed_ms / 1000 if decision is not None else 0.0
+
+
 def _asked_for(category: str) -> Classification:
     return Classification(category, confidence=1.0, stage="explicit", probabilities={category: 1.0})
 
@@ -821,7 +843,12 @@ def _as_embedding(request: RouteRequest | str | Sequence[str]) -> RouteRequest:
     if isinstance(request, RouteRequest):
         if request.inputs:
             return request
-        return RouteRequest(kind=ApiKind.EMBEDDING, inputs=(request.prompt,), model=request.model)
+        return RouteRequest(
+            kind=ApiKind.EMBEDDING,
+            inputs=(request.prompt,),
+            model=request.model,
+            timeout_s=request.timeout_s,
+        )
     return RouteRequest(
         kind=ApiKind.EMBEDDING, inputs=(request,) if isinstance(request, str) else tuple(request)
     )

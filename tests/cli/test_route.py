@@ -49,6 +49,24 @@ def test_ask_and_route_read_their_task_the_same_way(
         assert routed[key] == asked[key], key
 
 
+def test_the_time_of_a_task_is_an_option_of_every_command_that_decides(
+    fleet_server: FakeOllama, invoke: Invoke
+) -> None:
+    task = ["--json", "--timeout-s", "40.5", JSON_TASK]
+    assert [json.loads(invoke(name, *task).stdout)["deadline_s"] for name in ("route", "explain", "ask")] == [
+        40.5,
+        40.5,
+        40.5,
+    ]
+    hurried = invoke("route", "--timeout-s", "0.001", JSON_TASK)
+    assert "longer than the 0.001 s that this request may take" in " ".join(hurried.stdout.split())
+    late = invoke("ask", "--timeout-s", "0.001", JSON_TASK)
+    assert late.exit_code != 0
+    assert "its own timeout_s" in late.stderr
+    for wrong in ("0", "nan", "inf"):
+        assert invoke("route", "--timeout-s", wrong, JSON_TASK).exit_code == 2
+
+
 def test_nothing_that_can_answer_is_exit_code_3(no_server: str, invoke: Invoke) -> None:
     result = invoke("route", JSON_TASK)
     assert result.exit_code == 3

@@ -293,6 +293,58 @@ class TestFallbackHeader:
         assert (await here.post("/v1/chat/completions", CHAT, x_router_fallback="nevr"))[0] == 400
 
 
+TASKS: dict[str, dict[str, Any]] = {
+    "/api/chat": CHAT,
+    "/api/generate": {"prompt": "What's 2+2?", "stream": False},
+    "/api/embed": {"input": "x"},
+    "/api/embeddings": {"prompt": "x"},
+    "/v1/chat/completions": CHAT,
+    "/v1/completions": {"prompt": "What's 2+2?"},
+    "/v1/embeddings": {"input": "x"},
+    "/v1/responses": {"input": "What's 2+2?"},
+    "/v1/messages": CHAT,
+}
+
+
+class TestTimeoutHeader:
+    @pytest.mark.parametrize("path", TASKS)
+    async def test_every_path_that_answers_takes_it(self, here: Here, path: str) -> None:
+        status, told, headers = await here.post(path, TASKS[path], x_router_timeout_s=" 0.0001 ")
+        assert status == 504, told
+        assert "its own timeout_s" in str(told)
+        assert headers["x-router-decision-id"]
+        assert (await here.post(path, TASKS[path], x_router_timeout_s="60"))[0] == 200
+
+    @pytest.mark.parametrize("path", TASKS)
+    @pytest.mark.parametrize("bad", ["", "0", "-1", "nan", "inf", "1e999", "soon", "60s", "60, 5", "²"])
+    async def test_what_is_no_time_is_a_mistake(self, here: Here, path: str, bad: str) -> None:
+        status, told, _ = await here.post(path, TASKS[path], x_router_timeout_s=bad)
+        assert status == 400
+        error = told["error"]
+        words = error if path.startswith("/api/") else error["message"]
+        assert "x-router-timeout-s" in words
+        assert "write it like 60 or 2.5" in words
+        if path == "/v1/messages":
+            assert (told["type"], error["type"]) == ("error", "invalid_request_error")
+        assert not here.asked()
+
+    async def test_a_dry_run_decides_by_it_as_well(self, here: Here) -> None:
+        _, calm, _ = await here.post("/router/route", CHAT)
+        _, pressed, _ = await here.post("/router/route", CHAT, x_router_timeout_s="0.001")
+        assert (calm["deadline_s"], pressed["deadline_s"]) == (1800.0, 0.001)
+        assert "longer than the 0.001 s that this request may take" in pressed["warnings"][0]
+        assert (await here.post("/router/route", CHAT, x_router_timeout_s="x"))[0] == 400
+
+    async def test_the_choice_keeps_to_it(self, here: Here) -> None:
+        body = {"model": "auto:max_reasoning", "messages": TALK, "stream": False}
+        _, _, calm = await here.post("/v1/chat/completions", body)
+        status, told, pressed = await here.post("/v1/chat/completions", body, x_router_timeout_s="60")
+        assert calm["x-router-model"] == "deepseek-r1:70b"
+        assert (status, pressed["x-router-model"]) == (200, "gpt-oss:20b")
+        assert "longer than the 60 s that this request may take" in pressed["x-router-reason"]
+        assert "warnings" not in told["router"]
+
+
 async def test_each_request_is_counted_once_under_its_path(here: Here) -> None:
     await here.post("/v1/chat/completions", CHAT)
     await here.post("/v1/chat/completions", b"{")

@@ -10,6 +10,7 @@ from tests.gateway.conftest import Here, Start
 
 from llm_router.config import HostSettings, RoutingSettings, Settings
 from llm_router.gateway.serving import Serving
+from llm_router.gateway.wires import endpoints
 from llm_router.records.settings import RecordSettings
 from llm_router.records.writer import WRITE_EVERY_S
 from llm_router.request import RouteRequest
@@ -88,6 +89,9 @@ async def test_the_openapi_document_names_paths_that_answer(here: Here) -> None:
                 assert reply.status not in (405, 500), path
 
 
+TASK_PATHS = {endpoint.path for endpoint in endpoints() if endpoint.direct is None}
+
+
 async def test_the_openapi_document_tells_of_the_headers_that_replies_have(here: Here) -> None:
     paths = (await here.get("/openapi.json"))[1]["paths"]
     for path, body in (("/v1/chat/completions", CHAT), ("/api/embed", {"input": "x"})):
@@ -98,6 +102,11 @@ async def test_the_openapi_document_tells_of_the_headers_that_replies_have(here:
     assert "another model may take over" in chat["x-router-model"]["description"]
     assert "take over" not in told["x-router-model"]["description"]
     assert not paths["/v1/messages/count_tokens"]["post"]["responses"]["200"]["headers"]
+    for path, methods in paths.items():
+        asked = {p["name"] for p in methods.get("post", {}).get("parameters", ()) if p["in"] == "header"}
+        answers = path in (*TASK_PATHS, "/router/route")
+        assert ("x-router-timeout-s" in asked) == answers, path
+        assert ("x-router-fallback" in asked) == (path in TASK_PATHS), path
 
 
 async def test_a_changed_file_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> None:

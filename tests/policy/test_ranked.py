@@ -33,8 +33,9 @@ def candidate(
     host: str = "spark-1",
     stays: bool = False,
     held_up_cost: float = 0.0,
+    takes_s: float = 2.0,
 ) -> Candidate:
-    estimate = Estimate(0.0, 1.0, 1.0, memory_gb, 100)
+    estimate = Estimate(0.0, 1.0, takes_s - 1.0, memory_gb, 100)
     return Candidate(
         name,
         host,
@@ -55,10 +56,15 @@ LISTED = ("own", "weak", "cold", "warm")
 
 
 def order(
-    *candidates: Candidate, selected: str = "own", locked: bool = False, **settings: object
+    *candidates: Candidate,
+    selected: str = "own",
+    locked: bool = False,
+    deadline_s: float | None = None,
+    **settings: object,
 ) -> list[str]:
     told = PolicySettings(**settings)  # type: ignore[arg-type]
-    return [c.model for c in ranked(candidates, selected, told, listed=LISTED, locked=locked)]
+    found = ranked(candidates, selected, told, listed=LISTED, locked=locked, deadline_s=deadline_s)
+    return [c.model for c in found]
 
 
 OWN = candidate("own", 0.5)
@@ -149,6 +155,32 @@ def test_a_lock_keeps_who_answered_the_turn_before_whatever_the_score(prefer: st
     assert order(OWN, WARM, locked=True, prefer=prefer)[0] != "before"
 
 
+@pytest.mark.parametrize("prefer", ["owner", "map", "score"])
+def test_who_would_be_late_comes_after_all_who_keep_the_deadline_the_quickest_first(prefer: str) -> None:
+    own = candidate("own", 0.9, takes_s=900.0)
+    weak = candidate("weak", 0.95, takes_s=100.0)
+    slow = candidate("slow", 0.8, takes_s=60.1)
+    quick = candidate("quick", 0.1, takes_s=60.0)
+    every = own, weak, slow, quick
+    assert order(*every, prefer=prefer, deadline_s=60.0) == ["quick", "slow", "weak", "own"]
+    assert order(*every, prefer=prefer, deadline_s=20.0) == ["quick", "slow", "weak", "own"]
+    assert order(*every, prefer=prefer, deadline_s=900.0) == order(*every, prefer=prefer)
+    assert order(*every, prefer=prefer)[0] in ("own", "weak")
+
+
+def test_the_fleets_choice_says_nothing_about_the_others_where_it_would_be_late() -> None:
+    late = candidate("own", 0.5, takes_s=90.0)
+    assert order(late, COLD, WARM, prefer="owner", deadline_s=60.0) == ["cold", "warm", "own"]
+    elsewhere = candidate("own", 0.3, takes_s=50.0, host="spark-2")
+    assert order(late, elsewhere, COLD, WARM, deadline_s=60.0) == ["warm", "own", "cold", "own"]
+
+
+def test_a_lock_holds_although_the_answer_is_expected_too_late() -> None:
+    before = candidate("before", -3.0, stays=True, takes_s=90.0)
+    assert order(OWN, WARM, before, locked=True, deadline_s=60.0)[0] == "before"
+    assert order(OWN, WARM, before, deadline_s=60.0)[-1] == "before"
+
+
 def test_ties_go_to_quality_then_to_less_memory_then_to_the_name_and_the_host() -> None:
     best = candidate("z", 0.5, quality=0.9, memory_gb=50)
     small = candidate("y", 0.5, memory_gb=5)
@@ -176,23 +208,27 @@ def test_ties_go_to_quality_then_to_less_memory_then_to_the_name_and_the_host() 
             host=st.sampled_from(["spark-1", "spark-2"]),
             stays=st.booleans(),
             held_up_cost=st.floats(0, 2),
+            takes_s=st.sampled_from([1.0, 30.0, 60.0, 600.0]),
         ),
         max_size=6,
         unique_by=lambda c: (c.model, c.host),
     ),
     st.sampled_from(["owner", "map", "score"]),
     st.booleans(),
+    st.sampled_from([None, 0.5, 30.0, 100.0, 1000.0]),
     st.randoms(use_true_random=False),
 )
 def test_the_order_depends_on_the_values_alone(
-    candidates: list[Candidate], prefer: str, locked: bool, chance: object
+    candidates: list[Candidate], prefer: str, locked: bool, deadline_s: float | None, chance: object
 ) -> None:
     settings = PolicySettings(prefer=prefer)  # type: ignore[arg-type]
-    found = ranked(candidates, "own", settings, locked=locked)
+    found = ranked(candidates, "own", settings, locked=locked, deadline_s=deadline_s)
     shuffled = list(candidates)
     chance.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert ranked(shuffled, "own", settings, locked=locked) == found
+    assert ranked(shuffled, "own", settings, locked=locked, deadline_s=deadline_s) == found
     assert sorted(map(id, found)) == sorted(map(id, candidates))
+    late = [c.is_late(deadline_s) for c in found if not (locked and c.stays)]
+    assert late == sorted(late)
 
 
 # The score itself, with numbers worked out by hand: 10 tokens a second, 400 tokens an answer, 1 GB a second.
@@ -233,6 +269,39 @@ def decided(
 
 def of(decision: Decision, name: str, where: str = "spark-1") -> Candidate:
     return next(c for c in decision.chain if (c.model, c.host) == (name, where))
+
+
+def test_a_decision_for_a_deadline_is_not_that_of_another_although_nothing_goes_on() -> None:
+    world = World(small_fleet(), (box(),), PolicySettings())
+    request, kind = RouteRequest.from_text("word " * 78), classified("any")
+    told = {s: decide(request, kind, world, Moment(deadline_s=s)) for s in (None, 81.0, 80.0, 60.0, 5.0)}
+    # own takes 80.96 s, small 50.96 s, other 70.96 s
+    assert [told[s].answer_model for s in (None, 81.0, 80.0)] == ["own", "own", "small"]
+    assert [c.model for c in told[80.0].chain] == ["small", "other", "own"]
+    assert [c.model for c in told[60.0].chain] == ["small", "other", "own"]
+    assert [c.model for c in told[5.0].chain] == ["small", "other", "own"]
+    assert decide(request, kind, world) == told[None]
+    assert (
+        "small answers instead: own would take about 81 s (load 40 s), longer than the 80 s that this "
+        "request may take, small is 0.10 lower in quality and takes about 51 s (load 10 s)"
+    ) in told[80.0].reasons
+    assert not told[None].warnings and not told[60.0].warnings
+    assert told[5.0].warnings == (
+        "small is expected to take about 51 s, longer than the 5 s that this request may take",
+    )
+    assert (told[80.0].as_json()["deadline_s"], told[None].as_json()["deadline_s"]) == (80.0, None)
+    assert told[80.0].stamped("f" * 32, 1.0).deadline_s == 80.0
+
+
+def test_waiting_counts_against_the_deadline() -> None:
+    crowd = HostLoad(models={"small:latest": ModelLoad(1, 30.0, 1, 40.0)})
+    request, kind = RouteRequest.from_text("word " * 78), classified("any")
+    world = World(small_fleet(), (box("small", "other"),), PolicySettings())
+    assert decide(request, kind, world, Moment(deadline_s=90.0)).answer_model == "small"
+    assert decide(request, kind, world, Moment({"spark-1": crowd})).answer_model == "own"
+    busy = decide(request, kind, world, Moment({"spark-1": crowd}, deadline_s=90.0))
+    assert of(busy, "small").estimate.queue_s == 70.0
+    assert busy.answer_model == "other"
 
 
 def slowness(total_s: float) -> float:

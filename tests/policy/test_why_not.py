@@ -133,6 +133,27 @@ def test_under_load_a_flip_is_tried_in_that_load(fleet: Fleet) -> None:
     assert answer.outcome == f"then {other} would answer"
 
 
+def test_what_would_be_late_is_flipped_by_the_time_that_it_needs(fleet: Fleet) -> None:
+    here, hurried = world(fleet, whole_fleet(fleet)), Moment(deadline_s=60.0)
+    decision = decide(REQUEST, classified("max_reasoning"), here, hurried)
+    owner = decision.selected_model
+    assert owner != decision.answer_model
+    answer = why_not(owner, REQUEST, decision, here, hurried)
+    assert "longer than the 60 s that this request may take: score" in answer.kept_out[-1]
+    (step,) = answer.flips
+    needed_s = float(step.split("may take ")[1].split(" s ")[0])
+    longer = decide(REQUEST, classified("max_reasoning"), here, Moment(deadline_s=needed_s))
+    assert longer.answer_model == owner
+    assert answer.outcome == f"then {owner} would answer"
+
+
+def test_where_all_would_be_late_the_quickest_is_told_to_go_first(fleet: Fleet) -> None:
+    here, hurried = world(fleet, whole_fleet(fleet)), Moment(deadline_s=1.0)
+    decision = decide(REQUEST, classified("max_reasoning"), here, hurried)
+    answer = why_not(decision.chain[1].model, REQUEST, decision, here, hurried)
+    assert "so would all others, and the quickest goes first" in answer.kept_out[-1]
+
+
 def test_what_cannot_be_mended_promises_nothing(fleet: Fleet) -> None:
     answer = told("nomic-embed-text", "simple_chat", world(fleet, whole_fleet(fleet)))
     assert answer.flips == ()

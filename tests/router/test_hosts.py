@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -18,7 +19,7 @@ from llm_router.errors import (
 )
 from llm_router.policy.settings import PolicySettings
 from llm_router.providers.base import Timeouts
-from llm_router.request import RouteRequest
+from llm_router.request import ApiKind, RouteRequest
 from llm_router.router import Router
 from llm_router.testing.fake_faults import Fault
 from llm_router.testing.fake_models import fleet_models
@@ -26,6 +27,7 @@ from llm_router.testing.fake_ollama import FakeOllama
 
 CHAT = "What's 2+2?"
 NAMED = RouteRequest.from_text(CHAT, model="mistral:7b")
+AS_VECTOR = RouteRequest(kind=ApiKind.EMBEDDING, inputs=("a text",))
 
 
 def settings_for(*hosts: HostSettings, first_byte_s: float = 60, total_s: float = 600) -> Settings:
@@ -136,6 +138,62 @@ async def test_an_answer_that_goes_on_for_too_long_is_broken_off(one: FakeOllama
         assert caught.value.hint
         assert not (await router.hosts())[0].unhealthy
     await one.until(lambda server: server.cancelled == 1)
+
+
+async def test_a_request_may_have_less_time_than_the_settings_give(one: FakeOllama) -> None:
+    hurried = replace(NAMED, timeout_s=0.5)
+    async with Router(settings=settings_for(HostSettings(url=one.url, name="one"))) as router:
+        decision = await router.decide(hurried)
+        assert decision.deadline_s == 0.5
+        one.fault(Fault.SLOW_TOKENS, model="mistral:7b", after=1)
+        with pytest.raises(StreamBroken, match=r"may take 0\.5 s \(its own timeout_s\)") as caught:
+            await router.run(hurried, decision=decision)
+        assert "x-router-timeout-s" in (caught.value.hint or "")
+        one.clear_faults()
+        one.fault(Fault.SLOW_LOAD)
+        with pytest.raises(AllAttemptsFailed, match=r"within 0\.5 s \(its own timeout_s\)") as spent:
+            await router.run(replace(RouteRequest.from_text(CHAT, model="gemma2:9b"), timeout_s=0.5))
+        (attempt,) = spent.value.attempts
+        assert isinstance(attempt.error, TimeSpent)
+        with pytest.raises(AllAttemptsFailed, match=r"within 0\.5 s"):
+            await router.embed(replace(RouteRequest.from_text("a text"), timeout_s=0.5))
+        one.clear_faults()
+        assert not (await router.hosts())[0].unhealthy
+
+
+async def test_no_request_has_more_time_than_the_settings_give(one: FakeOllama) -> None:
+    settings = settings_for(HostSettings(url=one.url, name="one"), total_s=1.0)
+    async with Router(settings=settings) as router:
+        patient = replace(NAMED, timeout_s=3600.0)
+        assert (await router.decide(patient)).deadline_s == 1.0
+        one.fault(Fault.SLOW_LOAD, model="mistral:7b")
+        with pytest.raises(AllAttemptsFailed, match=r"within 1 s \(timeouts\.total_s\)"):
+            await router.run(patient)
+
+
+async def test_a_request_that_is_pressed_for_time_goes_to_who_keeps_it(one: FakeOllama) -> None:
+    settings = settings_for(HostSettings(url=one.url, name="one"))
+    async with Router(settings=settings) as router:
+        calm = await router.decide(CHAT)
+        limit_s = calm.chain[0].estimate.total_s - 0.1
+        await router.run(RouteRequest.from_text(CHAT, model="gemma2:9b"))
+        pressed = await router.decide(replace(RouteRequest.from_text(CHAT), timeout_s=limit_s))
+        assert calm.answer_model == "mistral:7b"
+        assert pressed.answer_model == "gemma2:9b"
+        assert any("that this request may take" in reason for reason in pressed.reasons)
+        _, why = await router.explain(replace(RouteRequest.from_text(CHAT), timeout_s=limit_s), "mistral:7b")
+        assert "longer than the" in why.kept_out[-1]
+
+
+async def test_what_deciding_took_is_part_of_the_time_of_a_request(one: FakeOllama) -> None:
+    async with Router(settings=settings_for(HostSettings(url=one.url, name="one"), total_s=600)) as router:
+        decision = await router.decide(NAMED)
+        late = decision.stamped(decision.decision_id, 600_000.0)
+        with pytest.raises(AllAttemptsFailed, match=r"within 600 s"):
+            await router.run(NAMED, decision=late)
+        with pytest.raises(AllAttemptsFailed, match=r"within 600 s"):
+            await router.embed("a text", decision=(await router.decide(AS_VECTOR)).stamped("", 600_000.0))
+    assert asked(one) == []
 
 
 async def test_vectors_are_waited_for_no_longer_than_an_answer(one: FakeOllama) -> None:

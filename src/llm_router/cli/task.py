@@ -34,6 +34,7 @@ class TaskInput:
     system: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
+    timeout_s: float | None = None
     think: bool | None = None
 
     def request(self) -> RouteRequest:
@@ -55,7 +56,7 @@ class TaskInput:
             options=options,
             system=_clean(self.system, "--system"),
         )
-        return replace(request, think=self.think)
+        return replace(request, think=self.think, timeout_s=self.timeout_s)
 
     def _text(self, *, has_images: bool) -> str:
         if self.words:
@@ -101,6 +102,12 @@ _OPTIONS: Sequence[Callable[[Any], Any]] = (
     click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer, in tokens."),
     click.option(
         "--temperature", type=click.FloatRange(min=0), metavar="X", help="0 is the most predictable."
+    ),
+    click.option(
+        "--timeout-s",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="S",
+        help="Seconds that all of it may take; models that are expected to need longer come last.",
     ),
 )
 

@@ -12,13 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from llm_router.answer import Answer, Attempt, EmbeddingAnswer
 from llm_router.decision import Decision
-from llm_router.errors import AllAttemptsFailed, InvalidRequest, LLMRouterError, NoModelAvailable
+from llm_router.errors import (
+    AllAttemptsFailed,
+    InvalidRequest,
+    LLMRouterError,
+    NoModelAvailable,
+    NotInTime,
+)
 from llm_router.gateway import told
 from llm_router.gateway.coding import decoded
 from llm_router.gateway.guard import Guard
@@ -92,6 +99,23 @@ class Visit:
             ) from None
         coding = self.exchange.headers.get("content-encoding")
         return data if coding is None else await decoded(data, coding, limit)
+
+    def timeout_s(self) -> float | None:
+        """How long the caller wants to wait, None where it does not say. Raises InvalidRequest."""
+        asked = self.exchange.headers.get("x-router-timeout-s")
+        if asked is None:
+            return None
+        try:
+            timeout_s = float(asked)
+        except ValueError:
+            timeout_s = math.nan
+        if not 0 < timeout_s < math.inf:
+            raise InvalidRequest(
+                "cannot read the header x-router-timeout-s",
+                why=f"{asked[:40]!r} is not a number of seconds above 0",
+                hint="write it like 60 or 2.5, or leave it out for all the time that the settings give",
+            )
+        return timeout_s
 
     def may_ask(self, request: RouteRequest) -> None:
         """Raises NotAllowed for what the caller's key forbids, NoWords where an answer would be a vector.
@@ -232,6 +256,7 @@ class Gateway:
             visit.reply(200, endpoint.direct(asked))
             self.observer.done(visit)
             return
+        asked = _in_its_time(visit, asked)
         served = Served(visit, endpoint, asked)
         visit.is_task = True
         try:
@@ -393,11 +418,16 @@ def status_of(error: LLMRouterError) -> int:
     """Of a chain that failed, the status of its last failure where all failed alike."""
     if isinstance(error, NoModelAvailable):
         return _status_of_none(error)
-    if isinstance(error, AllAttemptsFailed):
+    if isinstance(error, AllAttemptsFailed) and not isinstance(error, NotInTime):
         found = {attempt.error.http_status for attempt in error.attempts if attempt.error is not None}
         if len(found) == 1:
             return found.pop()
     return error.http_status
+
+
+def _in_its_time(visit: Visit, asked: Asked) -> Asked:
+    timeout_s = visit.timeout_s()
+    return asked if timeout_s is None else replace(asked, request=replace(asked.request, timeout_s=timeout_s))
 
 
 def _shape_of(path: str) -> Callable[[LLMRouterError, int, str], bytes]:

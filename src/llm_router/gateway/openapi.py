@@ -57,6 +57,16 @@ _HEADERS = {
     "x-router-reason": "Why, in at most 400 characters",
     "x-router-fallback": "none, or each model that failed before, with its error",
 }
+_ASKED: dict[str, tuple[str, Schema]] = {
+    "x-router-timeout-s": (
+        "How many seconds the whole task may take, where that is less than timeouts.total_s",
+        {"type": "number", "exclusiveMinimum": 0},
+    ),
+    "x-router-fallback": (
+        "never: if the first model fails, no other is asked; auto: another is. Else serve.fallback counts",
+        {"enum": ["auto", "never"]},
+    ),
+}
 _OF_A_STREAM = (
     ". As it was when the first byte was sent: after a sign of life another model may take over. Then streams"
     " of events have this header again as a comment; the router object at the end of any stream is right"
@@ -119,13 +129,20 @@ def _task(path: str, api: str) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": ref(told.answers)}}
     if told.streams:
         content[told.streams] = {"schema": TEXT}
+    asked = {} if told.asks == "AnthropicCount" else {"parameters": [*map(_asked_header, _ASKED)]}
     return {
         "summary": told.about,
         "tags": [api],
+        **asked,
         "requestBody": _body(ref(told.asks)),
         "responses": {"200": {"description": "The answer", "content": content, "headers": _told(told)}}
         | _failures(_ERRORS[api]),
     }
+
+
+def _asked_header(name: str) -> dict[str, Any]:
+    about, schema = _ASKED[name]
+    return {"name": name, "in": "header", "description": about, "schema": schema}
 
 
 def _told(task: _Task) -> dict[str, Any]:
@@ -198,7 +215,7 @@ def _pages() -> dict[str, Any]:
                 answer=decided,
                 asks=one_of(*(ref(task.asks) for task in _TASKS.values())),
             )
-            | {"parameters": [path]}
+            | {"parameters": [path, _asked_header("x-router-timeout-s")]}
         },
         "/router/hosts": {
             "get": _page(

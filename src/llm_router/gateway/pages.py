@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -128,6 +129,9 @@ async def _route(visit: Visit) -> None:
         data = await visit.body()
         speaks_anthropic = "anthropic-version" in visit.exchange.headers
         request = request_of(data, query_of(visit).get("path"), anthropic=speaks_anthropic)
+        timeout_s = visit.timeout_s()
+        if timeout_s is not None:
+            request = replace(request, timeout_s=timeout_s)
         visit.may_ask(request)
         decision = caller.allowed(await visit.router.decide(request))
         visit.reply(200, _encoder.encode(decision.as_json()))

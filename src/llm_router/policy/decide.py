@@ -7,6 +7,7 @@ score        quality - what its time costs, for who asks and for those who wait 
 order        by score; with ``prefer: owner`` the fleet's choice is what gets loaded: what is in memory
              already goes before it, and while others wait what holds them up less; with ``map`` nothing does,
              and the fleet's order is the order
+deadline     whoever is expected to take longer than the request may comes after all others
 stand-in     the embedded model, only where no candidate is left
 """
 
@@ -94,13 +95,22 @@ def decide(
         selected_model=selected,
         chain=chain,
         rejected=rejected,
-        reasons=reasons.reasons(request, classification, selected, chain, rejected, considered=len(choices)),
+        reasons=reasons.reasons(
+            request,
+            classification,
+            selected,
+            chain,
+            rejected,
+            considered=len(choices),
+            deadline_s=moment.deadline_s,
+        ),
         model_params=facts.params,
         model_size_gb=facts.size_gb,
         request_tokens=demand.tokens("large"),
         planned=field.planned,
         savings=savings,
-        warnings=reasons.warnings(request, classification, chain),
+        warnings=reasons.warnings(request, classification, chain, deadline_s=moment.deadline_s),
+        deadline_s=moment.deadline_s,
     )
 
 
@@ -111,6 +121,7 @@ def ranked(
     *,
     listed: Iterable[str] = (),
     locked: bool = False,
+    deadline_s: float | None = None,
 ) -> list[Candidate]:
     """Best first; ties go to higher quality, then less memory, then the name, so that order is stable.
 
@@ -118,6 +129,9 @@ def ranked(
     higher and would have to be loaded, unless it holds up others for more than its lead in quality is worth.
     With ``map`` models stand in the order of ``listed``, the fleet's, and the score only orders the hosts of
     one. With ``locked`` who answered the turn before goes on, whatever the score.
+
+    Who is expected to take longer than ``deadline_s`` comes after all who are not, the quickest first: an
+    answer that is late is none. Nobody is left out for it, for an estimate may be wrong.
     """
     candidates = list(candidates)
     if len(candidates) < 2:
@@ -127,13 +141,18 @@ def ranked(
     if settings.prefer == "map":
         places = {model: place for place, model in enumerate(dict.fromkeys(listed))}
     elif settings.prefer == "owner":
-        own = max((c for c in candidates if c.model == selected), key=lambda c: c.score, default=None)
+        own = max(
+            (c for c in candidates if c.model == selected and not c.is_late(deadline_s)),
+            key=lambda c: c.score,
+            default=None,
+        )
 
-    def key(c: Candidate) -> tuple[bool, int, bool, float, float, float, str, str]:
+    def key(c: Candidate) -> tuple[bool, float, int, bool, float, float, float, str, str]:
+        late_s = c.estimate.total_s if c.is_late(deadline_s) else 0.0
         goes_on = locked and c.stays
         behind = own is not None and c.model != selected and not _goes_before(c, own)
         place = places.get(c.model, len(places))
-        return not goes_on, place, behind, -c.score, -c.quality, c.estimate.memory_gb, c.model, c.host
+        return not goes_on, late_s, place, behind, -c.score, -c.quality, c.estimate.memory_gb, c.model, c.host
 
     return sorted(candidates, key=key)
 
@@ -214,23 +233,25 @@ class _Field:
     rejected: tuple[Rejection, ...]
     planned: tuple[str, ...]
     room_tokens: Mapping[TokenizerFamily, int]
-    _rankings: dict[tuple[int, int], _Ranking] = dataclasses.field(default_factory=dict, compare=False)
+    _rankings: dict[tuple[int, int, float | None], _Ranking] = dataclasses.field(
+        default_factory=dict, compare=False
+    )
 
     def holds_for(self, demand: Demand) -> bool:
         return all(demand.most_tokens(family) <= room for family, room in self.room_tokens.items())
 
     def ranking(self, selected: str, demand: Demand, world: World, moment: Moment) -> _Ranking:
-        """The chain and what it saves. Where nothing goes on, they depend on the request by its length alone,
-        so that requests of about the same length share them."""
+        """The chain and what it saves. Where nothing goes on, they depend on the request by its length and
+        its deadline alone, so that requests of about the same length share them."""
         if moment.loads or moment.before is not None:
             return self._ranked(selected, demand, world, moment)
-        length = demand.paced_tokens("large"), demand.paced_tokens("small")
-        known = self._rankings.get(length)
+        kind = demand.paced_tokens("large"), demand.paced_tokens("small"), moment.deadline_s
+        known = self._rankings.get(kind)
         if known is None:
             known = self._ranked(selected, demand, world, moment)
             if len(self._rankings) >= _RANKINGS_KEPT:
                 self._rankings.clear()
-            self._rankings[length] = known
+            self._rankings[kind] = known
         return known
 
     def _ranked(self, selected: str, demand: Demand, world: World, moment: Moment) -> _Ranking:
@@ -239,8 +260,15 @@ class _Field:
         impatience = _impatience(world.settings, demand)
         found = [_candidate(place, demand, moment, scenes, impatience) for place in self.places]
         listed = (place.standing.tag for place in self.places)
-        chain = tuple(ranked(found, selected, world.settings, listed=listed, locked=moment.locked))
-        return chain, _savings(selected, chain, demand, world)
+        chain = ranked(
+            found,
+            selected,
+            world.settings,
+            listed=listed,
+            locked=moment.locked,
+            deadline_s=moment.deadline_s,
+        )
+        return tuple(chain), _savings(selected, chain, demand, world)
 
 
 _Kind = tuple[str, tuple[str, ...], int, int | None]

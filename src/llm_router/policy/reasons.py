@@ -24,8 +24,12 @@ def reasons(
     rejected: Sequence[Rejection],
     *,
     considered: int,
+    deadline_s: float | None = None,
 ) -> tuple[str, ...]:
-    """Why this category, why this model, what it costs here; the first sentence is about the task."""
+    """Why this category, why this model, what it costs here; the first sentence is about the task.
+
+    ``deadline_s`` is how long the request may take.
+    """
     told = [_category_sentence(classification)]
     if request.model is not None:
         told.append(f"{selected} was asked for by name")
@@ -40,7 +44,7 @@ def reasons(
         return tuple(told)
     own = next((candidate for candidate in chain if candidate.model == selected), None)
     if best.model != selected:
-        why = _because(selected, rejected) if own is None else _outweighed(own, best)
+        why = _because(selected, rejected) if own is None else _outweighed(own, best, deadline_s)
         told.append(f"{best.model} answers instead: {why}")
     eligible = len({candidate.model for candidate in chain})
     told.append(f"{eligible} of {considered} candidates may take it" if considered > 1 else "it may take it")
@@ -49,15 +53,23 @@ def reasons(
 
 
 def warnings(
-    request: RouteRequest, classification: Classification, chain: Sequence[Candidate]
+    request: RouteRequest,
+    classification: Classification,
+    chain: Sequence[Candidate],
+    *,
+    deadline_s: float | None = None,
 ) -> tuple[str, ...]:
-    """What a caller should know although nothing failed."""
+    """What a caller should know although nothing failed. ``deadline_s`` is how long the request may take."""
     told = [stage.note for stage in classification.trail if stage.broken]
     if not chain:
         return tuple(told)
     best = chain[0]
     if best.remote:
         told.append(f"{best.served_as} is answered on the internet: the task leaves {best.host}")
+    if deadline_s is not None and best.is_late(deadline_s):
+        told.append(
+            f"{best.model} is expected to take about {seconds(best.estimate.total_s)}, {too_long(deadline_s)}"
+        )
     asked = request.options.get("num_ctx")
     if best.num_ctx and asked is not None and asked != best.num_ctx:
         told.append(
@@ -93,7 +105,12 @@ def _verb(rejection: Rejection) -> str:
     return rejection.why
 
 
-def _outweighed(own: Candidate, best: Candidate) -> str:
+def too_long(deadline_s: float) -> str:
+    """What is said of an expected time that is above it."""
+    return f"longer than the {deadline_s:g} s that this request may take"
+
+
+def _outweighed(own: Candidate, best: Candidate, deadline_s: float | None) -> str:
     """Why the fleet's choice, which may answer too, does not: quality on one side, waiting on the other."""
     apart = best.quality - own.quality
     quality = "as good" if abs(apart) < 0.005 else f"{abs(apart):.2f} {'better' if apart > 0 else 'lower'}"
@@ -101,20 +118,23 @@ def _outweighed(own: Candidate, best: Candidate) -> str:
     if not best.resident and own.held_up:
         waiting = f"{own.held_up} others wait" if own.held_up > 1 else "another one waits"
         others = f" while {waiting}"
+    if deadline_s is not None and own.is_late(deadline_s):
+        others += f", {too_long(deadline_s)}"
     return (
-        f"{own.model} would take about {_seconds(own.estimate.total_s)}{_load(own)}{others}, "
-        f"{best.model} is {quality} in quality and takes about {_seconds(best.estimate.total_s)}{_load(best)}"
+        f"{own.model} would take about {seconds(own.estimate.total_s)}{_load(own)}{others}, "
+        f"{best.model} is {quality} in quality and takes about {seconds(best.estimate.total_s)}{_load(best)}"
     )
 
 
 def _load(candidate: Candidate) -> str:
     if candidate.remote or candidate.resident:
         return " (resident)" if candidate.resident else ""
-    return f" (load {_seconds(candidate.estimate.load_s)})"
+    return f" (load {seconds(candidate.estimate.load_s)})"
 
 
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1f} s"
+def seconds(about: float) -> str:
+    """An expected time, as it is written in sentences."""
+    return f"{about:.0f} s" if about >= 1 else f"{about:.1f} s"
 
 
 def _residency(candidate: Candidate) -> str:
@@ -126,5 +146,5 @@ def _residency(candidate: Candidate) -> str:
     if candidate.leaving:
         told += f", {', '.join(candidate.leaving)} must leave for it"
     if candidate.estimate.queue_s >= 1:
-        told += f", about {_seconds(candidate.estimate.queue_s)} in the queue before"
+        told += f", about {seconds(candidate.estimate.queue_s)} in the queue before"
     return told

@@ -35,12 +35,14 @@ class Moment:
     """What a decision depends on that may be different for the next request.
 
     ``loads`` by the names of hosts. ``before`` is where the turn before was answered, and ``locked`` says
-    that it must stay there, as in a loop of tool calls.
+    that it must stay there, as in a loop of tool calls. ``deadline_s`` is how long the whole request may
+    take, None where that has no limit.
     """
 
     loads: Mapping[str, HostLoad] = field(default_factory=dict)
     before: Place | None = None
     locked: bool = False
+    deadline_s: float | None = None
 
     def load(self, host: str) -> HostLoad:
         return self.loads.get(host, QUIET)

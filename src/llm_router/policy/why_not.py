@@ -6,6 +6,7 @@ what is promised is what would come out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from llm_router.hosts.snapshot import HostSnapshot, InstalledModel
 from llm_router.names import canonical
 from llm_router.policy import gates
 from llm_router.policy.decide import World, case_for, decide, model_facts
+from llm_router.policy.reasons import seconds, too_long
 from llm_router.policy.waits import STILL, Moment
 from llm_router.request import JsonObject, RouteRequest
 
@@ -63,7 +65,7 @@ def why_not(
     kept_out = [*_not_listed(tag, decision, world), *_gates(tag, request, decision, world)]
     position = _position(tag, decision)
     if position is not None:
-        kept_out.append(_outranked(decision.chain[position], decision.chain[0], world))
+        kept_out.append(_outranked(decision.chain[position], decision, world))
     flips, outcome = _flips(tag, request, decision, world, moment)
     return WhyNot(tag, decision.answer_model, False, tuple(kept_out), flips, outcome)
 
@@ -87,13 +89,18 @@ def _gates(tag: str, request: RouteRequest, decision: Decision, world: World) ->
     return list(told)
 
 
-def _outranked(own: Candidate, best: Candidate, world: World) -> str:
+def _outranked(own: Candidate, decision: Decision, world: World) -> str:
+    best, deadline_s = decision.chain[0], decision.deadline_s
     lead = (
         f"score {own.score:.3f} against {best.score:.3f} of {best.model}: "
         f"quality {own.quality:.2f} against {best.quality:.2f}, "
         f"about {own.estimate.total_s:.0f} s against {best.estimate.total_s:.0f} s, "
         f"{own.estimate.memory_gb:.0f} GB against {best.estimate.memory_gb:.0f} GB"
     )
+    if deadline_s is not None and own.is_late(deadline_s):
+        late = f"it would take about {seconds(own.estimate.total_s)}, {too_long(deadline_s)}"
+        also = "; so would all others, and the quickest goes first" if best.is_late(deadline_s) else ""
+        return f"{late}{also}: {lead}"
     if own.score > best.score and best.stays and best.model != own.model:
         return f"it answered the turn before, and a tool has just answered, though the {lead}"
     if own.score > best.score and world.settings.prefer != "score":
@@ -115,10 +122,14 @@ def _flips(
         return ("nobody else is being answered or waits at the hosts",), f"then {tag} would answer"
     steps: list[str] = []
     for _ in range(_ROUNDS):
-        step = _next_step(tag, request, decision, world)
-        if step is None:
+        longer = _more_time(tag, decision, moment)
+        step = _next_step(tag, request, decision, world) if longer is None else None
+        if longer is not None:
+            sentence, moment = longer
+        elif step is not None:
+            sentence, world = step
+        else:
             break
-        sentence, world = step
         steps.append(sentence)
         decision = decide(request, decision.classification, world, moment)
         if decision.answer_model == tag:
@@ -136,6 +147,16 @@ def _quiet(moment: Moment) -> Moment:
         for host, load in moment.loads.items()
     }
     return replace(moment, loads=loads)
+
+
+def _more_time(tag: str, decision: Decision, moment: Moment) -> tuple[str, Moment] | None:
+    """Where it may answer and is expected to take too long, the time that it needs."""
+    position = _position(tag, decision)
+    if position is None or not decision.chain[position].is_late(moment.deadline_s):
+        return None
+    needed_s = math.ceil(decision.chain[position].estimate.total_s)
+    sentence = f"the request may take {needed_s} s (its own timeout_s, and timeouts.total_s)"
+    return sentence, replace(moment, deadline_s=float(needed_s))
 
 
 def _next_step(tag: str, request: RouteRequest, decision: Decision, world: World) -> tuple[str, World] | None:
