@@ -72,7 +72,14 @@ class RoutingSettings(msgspec.Struct, frozen=True, kw_only=True):
         float, Meta(ge=0, description="how old knowledge of a host may be, in seconds")
     ] = 2.0
     failures_until_rest: Annotated[int, Meta(ge=1, description="failures in a row until a model rests")] = 3
-    rest_s: Annotated[float, Meta(ge=0, description="how long it then rests, in seconds")] = 30.0
+    rest_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="how long it then rests, in seconds; twice as long each time it fails again after "
+            "that, up to 10 min",
+        ),
+    ] = 30.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,6 +59,7 @@ from llm_router.fleet import Fleet
 from llm_router.hosts.health import Health
 from llm_router.hosts.load import HostLoad
 from llm_router.hosts.residency import NO_SEAT, Residency, Seat
+from llm_router.hosts.rests import HostRests
 from llm_router.hosts.snapshot import HostKind, HostSnapshot
 from llm_router.hosts.speeds import NOT_MEASURED, Crowd, Measured, SpeedBook, measured
 from llm_router.hosts.watch import HostWatch
@@ -167,6 +168,10 @@ class Router:
     def loads(self) -> Mapping[str, HostLoad]:
         """What goes on at each host whose memory the router manages: who is answered, waits, is loaded."""
         return self._residency.loads()
+
+    def rests(self) -> Mapping[str, HostRests]:
+        """What is left alone at each host after failures, and for how long."""
+        return {provider.name: self._health.rests(provider.name) for provider in self._providers}
 
     @property
     def busy(self) -> bool:
@@ -421,6 +426,8 @@ class Router:
         except ProviderError as error:
             self._learn_failure(candidate, error, world)
             raise
+        if not candidate.resident and not unloads(keep_alive):
+            self._health.loaded(candidate.host)
         self._watch.forget(candidate.host)
 
     async def _decided(

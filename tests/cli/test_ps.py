@@ -17,7 +17,17 @@ from rich.console import Console
 from tests.cli.conftest import LIMIT_S, Invoke, Spawn
 
 from llm_router.cli.ps import block
-from llm_router.hosts.told import HostsTold, HostTold, LoadingTold, LoadWaiting, ResidentTold, SpeedTold
+from llm_router.hosts.told import (
+    HostsTold,
+    HostTold,
+    LoadingTold,
+    LoadsRest,
+    LoadWaiting,
+    ModelRests,
+    ModelUnusable,
+    ResidentTold,
+    SpeedTold,
+)
 from llm_router.testing.fake_ollama import FakeOllama
 
 NOW_S = 1_795_608_000.0
@@ -108,6 +118,27 @@ def test_speeds_say_what_was_measured() -> None:
     assert (
         "  speeds    gpt-oss:20b writes 8.3 tokens/s (12 measured), reads 3,224 (prior), "
         "loads 2.3 GB/s (1 measured)" in text
+    )
+
+
+def test_what_rests_says_why_and_when_it_is_tried_again() -> None:
+    text = shown(
+        spark(
+            loads_rest=LoadsRest(why="loads may hang there: nothing came for 300 s", left_s=238.4),
+            resting=(
+                ModelRests(model="phi4", why="failed 3 times in a row, last: no memory", left_s=24.2),
+                ModelRests(model="smollm2", why="it could not be fetched", left_s=None),
+            ),
+            unusable=(ModelUnusable(model="mllama", why="unknown model architecture"),),
+        ),
+        width=100,
+    )
+    assert text.endswith(
+        """
+  resting   loads may hang there: nothing came for 300 s; the next one is tried in 238 s
+            phi4 for 24 s more: failed 3 times in a row, last: no memory
+            smollm2: it could not be fetched
+  unusable  mllama: unknown model architecture"""
     )
 
 

@@ -17,6 +17,7 @@ from tests.gateway.test_security import entry, with_keys
 
 from llm_router.cli.app import app
 from llm_router.config import HostSettings, RoutingSettings
+from llm_router.hosts import residency as residency_module
 from llm_router.hosts.residency_settings import ResidencySettings
 from llm_router.hosts.told import HostsTold
 from llm_router.testing.fake_faults import Fault
@@ -99,6 +100,37 @@ async def test_a_load_under_way_those_who_wait_and_the_one_who_is_answered(here:
             assert (await task)[0] == 200
     (host,) = await hosts(here)
     assert host["loading"] is None and host["loads_waiting"] == []
+
+
+async def test_a_loader_that_hangs_is_told_with_the_seconds_that_are_left(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(residency_module, "HUNG_OVERHEAD_S", 0.2)
+    monkeypatch.setattr(residency_module, "HUNG_GB_PER_S", 1e9)
+    await here.post("/v1/chat/completions", asked("mistral:7b"))
+    (host,) = await hosts(here)
+    assert (host["loads_rest"], host["resting"], host["unusable"]) == (None, [], [])
+    here.ollama.fault(Fault.WEDGED)
+    assert (await here.post("/v1/chat/completions", asked("gemma2:9b")))[0] >= 500
+    (host,) = await hosts(here)
+    assert host["reachable"] and 0 < host["loads_rest"]["left_s"] <= 30
+    assert host["loads_rest"]["why"].startswith("loads may hang there: ")
+    assert (await here.post("/v1/chat/completions", asked("mistral:7b")))[0] == 200
+    _, document, _ = await here.get("/openapi.json")
+    schema = {"$ref": "#/components/schemas/HostNow", "components": document["components"]}
+    jsonschema.validate(host, schema)
+    text = re.sub(r"\s+", " ", (await ps("--gateway", here.url)).stdout)
+    assert " resting loads may hang there: " in text and "; the next one is tried in " in text
+
+
+async def test_a_model_that_cannot_be_loaded_is_told(here: Here) -> None:
+    here.ollama.fault(Fault.UNKNOWN_ARCHITECTURE, model="gemma2:9b")
+    await here.post("/v1/chat/completions", asked("gemma2:9b"))
+    (host,) = await hosts(here)
+    (told,) = host["unusable"]
+    assert told["model"] == "gemma2:9b" and "unknown model architecture" in told["why"]
+    text = re.sub(r"\s+", " ", (await ps("--gateway", here.url)).stdout)
+    assert "unusable gemma2:9b: " in text
 
 
 async def test_a_password_in_the_address_of_a_gateway_is_not_shown(here: Here) -> None:
@@ -184,7 +216,7 @@ async def test_every_key_is_documented(here: Here) -> None:
     )
     documented = set(re.findall(r"`([a-z_]+)`", text))
     (host,) = await hosts(here)
-    assert {"hosts", *host, *host["resident"][0], "model", "left_s"} <= documented
+    assert {"hosts", *host, *host["resident"][0], "model", "left_s", "why"} <= documented
 
 
 async def test_speeds_are_told_and_outlive_a_restart(start: Start) -> None:

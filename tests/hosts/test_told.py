@@ -9,16 +9,29 @@ import pytest
 from tests.support.worlds import GB, host, host_down
 
 from llm_router.hosts.load import HostLoad, ModelLoad
+from llm_router.hosts.rests import HostRests, Rest
 from llm_router.hosts.snapshot import HostSnapshot, ResidentModel
-from llm_router.hosts.told import HostsTold, LoadingTold, LoadWaiting, hosts_told
+from llm_router.hosts.told import (
+    HostsTold,
+    LoadingTold,
+    LoadsRest,
+    LoadWaiting,
+    ModelRests,
+    ModelUnusable,
+    hosts_told,
+)
 from llm_router.providers.address import masked
 
 PHI = ResidentModel("phi4:latest", 11 * GB, 11 * GB, 8192, "2026-11-25T12:00:00Z")
 SMALL = ResidentModel("llama3.2:1b", GB, GB, 4096)
 
 
-def told(*hosts: HostSnapshot, loads: dict[str, HostLoad] | None = None) -> HostsTold:
-    return hosts_told(hosts, loads or {}, 1_000.0, usable_gb=112.0, speeds={})
+def told(
+    *hosts: HostSnapshot,
+    loads: dict[str, HostLoad] | None = None,
+    rests: dict[str, HostRests] | None = None,
+) -> HostsTold:
+    return hosts_told(hosts, loads or {}, 1_000.0, usable_gb=112.0, speeds={}, rests=rests or {})
 
 
 def test_what_is_resident_comes_largest_first_with_what_the_host_said() -> None:
@@ -90,6 +103,24 @@ def test_age_is_never_negative_and_goes_by_the_wall_clock() -> None:
 )
 def test_no_password_is_told(url: str, shown: str) -> None:
     assert masked(url) == shown
+
+
+def test_what_rests_there_and_what_is_of_no_use_says_why_and_how_long() -> None:
+    hangs = "loads may hang there: nothing came for 300 s"
+    rests = HostRests(Rest(hangs, 24.04), {"phi4:latest": Rest("failed 3 times in a row, last: x", 9.99)})
+    seen = replace(
+        host("phi4:latest", "llama3.2:1b", "solar"),
+        unhealthy={"phi4:latest": "failed 3 times in a row, last: x", "solar:latest": hangs, "gone:1b": "no"},
+        unusable={"mllama:latest": "unknown model architecture"},
+    )
+    one, other = told(seen, replace(host("solar"), name="spark-2"), rests={"spark-1": rests}).hosts
+    assert one.loads_rest == LoadsRest(why=hangs, left_s=24.0)
+    assert one.resting == (
+        ModelRests(model="phi4:latest", why="failed 3 times in a row, last: x", left_s=10.0),
+        ModelRests(model="gone:1b", why="no", left_s=None),
+    )
+    assert one.unusable == (ModelUnusable(model="mllama", why="unknown model architecture"),)
+    assert (other.loads_rest, other.resting, other.unusable) == (None, (), ())
 
 
 def test_it_reads_back_what_it_wrote() -> None:

@@ -359,6 +359,73 @@ def test_an_answer_that_never_began_rests_everything_that_would_have_to_be_loade
     assert not health.unhealthy(warm)
 
 
+def hang(health: Health, host: str = "a", model: str = "mistral:7b") -> None:
+    health.failed(host, model, HostTimeout("not loaded", why="5 GB take no longer than 46 s"))
+
+
+def rests_s(health: Health, host: str = "a") -> float:
+    loads = health.rests(host).loads
+    return loads.left_s if loads is not None else 0.0
+
+
+def test_a_loader_that_hangs_again_rests_twice_as_long_and_begins_anew_after_a_load(clock: Clock) -> None:
+    health = Health(clock, rest_s=30)
+    told = []
+    for _ in range(7):
+        hang(health)
+        told.append(rests_s(health))
+        clock.now_s += told[-1]
+        assert not health.unhealthy(SNAPSHOT), "then somebody tries it"
+        clock.now_s += 46
+    assert told == [30, 60, 120, 240, 480, 600, 600]
+    health.succeeded("a", "phi4")
+    hang(health)
+    assert rests_s(health) == 600, "an answer of what is in memory says nothing of the loader"
+    health.succeeded("a", "mistral:7b", loaded=True)
+    assert rests_s(health) == 0 and not health.unhealthy(SNAPSHOT)
+    hang(health)
+    assert rests_s(health) == 30
+    health.loaded("a")
+    assert rests_s(health) == 0
+
+
+def test_many_that_hang_at_once_are_one_hang(clock: Clock) -> None:
+    health = Health(clock, rest_s=30)
+    for _ in range(5):
+        hang(health)
+        clock.now_s += 1
+    assert rests_s(health) == 29
+    assert rests_s(health, "b") == 0
+
+
+def test_a_hang_many_times_over_rests_no_longer_than_what_is_longest(clock: Clock) -> None:
+    for rest_s, longest_s in ((30.0, 600.0), (900.0, 900.0), (0.0, 0.0)):
+        health = Health(clock, rest_s=rest_s)
+        for _ in range(1100):
+            hang(health)
+            clock.now_s += rests_s(health)
+        hang(health)
+        assert rests_s(health) == longest_s
+
+
+def test_a_model_that_fails_again_after_its_rest_rests_twice_as_long(clock: Clock) -> None:
+    health = Health(clock, threshold=2, rest_s=30)
+    for _ in range(2):
+        health.failed("a", "phi4", OutOfMemory("x"))
+    assert health.rests("a").models["phi4:latest"].left_s == 30
+    health.failed("a", "phi4", OutOfMemory("it was under way before"))
+    assert health.rests("a").models["phi4:latest"].left_s == 30
+    clock.now_s = 31
+    assert not health.rests("a").models
+    health.failed("a", "phi4", OutOfMemory("x"))
+    rest = health.rests("a").models["phi4:latest"]
+    assert rest.left_s == 60 and rest.why == "failed 4 times in a row, last: x"
+    health.succeeded("a", "phi4")
+    for _ in range(2):
+        health.failed("a", "phi4", OutOfMemory("x"))
+    assert health.rests("a").models["phi4:latest"].left_s == 30
+
+
 def test_an_unloadable_model_is_forgotten_with_a_new_version(clock: Clock) -> None:
     health = Health(clock)
     health.failed("a", "m", ModelUnusable("x", why="arch"), version="0.30.0")

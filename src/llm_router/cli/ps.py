@@ -206,7 +206,7 @@ class _Source:
         if self._router is None:
             self._router = self._options.router(self._configuration)
             self._router.remember(measured_before(self._configuration.settings.records))
-        told = world_told(await self._router.world(), {}, time.time())
+        told = world_told(await self._router.world(), {}, {}, time.time())
         more = f"; {hint}" if hint else ""
         note = f"{why}{more}; looked at the hosts from here: queues are known to a running gateway only"
         return _Seen(told, "the hosts themselves", note)
@@ -304,6 +304,7 @@ def _show(host: HostTold, console: Console, now_s: float) -> None:
             paragraph(model.name, console, indent=2)
             paragraph(_in_words(model, host, now_s), console, indent=4)
     labelled(wording.listed("speeds", map(_speed, host.speeds)), console)
+    labelled(_left_alone(host), console)
 
 
 def _what(host: HostTold) -> str:
@@ -370,6 +371,18 @@ def _goes_on(host: HostTold) -> Iterator[wording.Line]:
         ]
         more = len(host.demand_per_hour) - len(most)
         yield "demand", f"{', '.join(most)} an hour" + (f", and {more} more" if more else ""), ""
+
+
+def _left_alone(host: HostTold) -> Iterator[wording.Line]:
+    """``resting   loads may hang there: nothing came for 300 s; the next one is tried in 24 s``"""
+    loads = host.loads_rest
+    rests = [f"{loads.why}; the next one is tried in {loads.left_s:.0f} s"] if loads is not None else []
+    for rest in host.resting:
+        more = f" for {rest.left_s:.0f} s more" if rest.left_s is not None else ""
+        rests.append(f"{rest.model}{more}: {rest.why}")
+    for index, text in enumerate(rests):
+        yield ("" if index else "resting"), text, "yellow"
+    yield from wording.listed("unusable", (f"{model.model}: {model.why}" for model in host.unusable))
 
 
 def _speed(speed: SpeedTold) -> str:

@@ -141,7 +141,7 @@ async def _hosts(visit: Visit) -> None:
     """What is in each host's memory, who waits and what is loaded there."""
     visit.gateway.keys.admin(visit.exchange.headers)
     router = visit.router
-    told = world_told(await router.world(), router.loads(), time.time())
+    told = world_told(await router.world(), router.loads(), router.rests(), time.time())
     visit.reply(200, _encoder.encode(told))
 
 

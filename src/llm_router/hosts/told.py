@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from llm_router.hosts.load import HostLoad
+from llm_router.hosts.rests import NO_RESTS, HostRests
 from llm_router.hosts.snapshot import HostKind, HostSnapshot, ResidentModel
 from llm_router.names import canonical
 from llm_router.providers.address import masked
@@ -57,12 +58,35 @@ class SpeedTold(msgspec.Struct, frozen=True, kw_only=True):
     decode_samples: int
 
 
+class LoadsRest(msgspec.Struct, frozen=True, kw_only=True):
+    """Why no model is loaded there now, and for how many seconds more."""
+
+    why: str
+    left_s: float
+
+
+class ModelRests(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that is not asked there now, and why. ``left_s`` is None where the host itself says so."""
+
+    model: str
+    why: str
+    left_s: float | None
+
+
+class ModelUnusable(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that this host, in its version, cannot load."""
+
+    model: str
+    why: str
+
+
 class HostTold(msgspec.Struct, frozen=True, kw_only=True):
     """One host. ``age_s`` is how old the knowledge of its memory is; None where it did not answer.
 
     ``queues_known`` says whether this process queues for the host; without it nothing is known of who runs
     and waits. ``demand_per_hour`` are requests for each model as they came lately. ``speeds`` has the models
-    that are in memory or were measured.
+    that are in memory or were measured. ``loads_rest`` is there where the loader may hang: what is in memory
+    goes on meanwhile.
     """
 
     name: str
@@ -80,6 +104,9 @@ class HostTold(msgspec.Struct, frozen=True, kw_only=True):
     demand_per_hour: dict[str, float]
     kept: tuple[str, ...]
     speeds: tuple[SpeedTold, ...] = ()
+    loads_rest: LoadsRest | None = None
+    resting: tuple[ModelRests, ...] = ()
+    unusable: tuple[ModelUnusable, ...] = ()
 
     @property
     def resident_gb(self) -> float:
@@ -97,12 +124,21 @@ def hosts_told(
     *,
     usable_gb: float,
     speeds: Mapping[str, Sequence[SpeedTold]],
+    rests: Mapping[str, HostRests],
 ) -> HostsTold:
-    """``now_s`` is wall clock; ``usable_gb`` holds where a host's own memory is not told; ``speeds`` by the
-    names of hosts."""
+    """``now_s`` is wall clock; ``usable_gb`` holds where a host's own memory is not told; ``speeds`` and
+    ``rests`` by the names of hosts."""
     return HostsTold(
         hosts=tuple(
-            _host(host, loads.get(host.name), now_s, usable_gb, speeds.get(host.name, ())) for host in hosts
+            _host(
+                host,
+                loads.get(host.name),
+                now_s,
+                usable_gb,
+                speeds=speeds.get(host.name, ()),
+                rests=rests.get(host.name, NO_RESTS),
+            )
+            for host in hosts
         )
     )
 
@@ -112,7 +148,9 @@ def _host(
     load: HostLoad | None,
     now_s: float,
     usable_gb: float,
+    *,
     speeds: Sequence[SpeedTold],
+    rests: HostRests,
 ) -> HostTold:
     known = load if load is not None else HostLoad()
     memory_gb = host.usable_memory_gb
@@ -139,6 +177,11 @@ def _host(
         },
         kept=tuple(sorted(_short(model, names) for model in known.kept)),
         speeds=tuple(speeds),
+        loads_rest=_loads_rest(rests),
+        resting=tuple(_resting(host, rests, names)),
+        unusable=tuple(
+            ModelUnusable(model=_short(model, names), why=why) for model, why in sorted(host.unusable.items())
+        ),
     )
 
 
@@ -177,6 +220,21 @@ def _loading(load: HostLoad, names: Mapping[str, str]) -> LoadingTold | None:
         left_s=round(load.loading_left_s, 1),
         waiting=load.of(load.loading).waiting,
     )
+
+
+def _loads_rest(rests: HostRests) -> LoadsRest | None:
+    loads = rests.loads
+    return None if loads is None else LoadsRest(why=loads.why, left_s=round(loads.left_s, 1))
+
+
+def _resting(host: HostSnapshot, rests: HostRests, names: Mapping[str, str]) -> Iterator[ModelRests]:
+    """Those that failed themselves, not all that a loader which rests would have to load."""
+    for model, rest in sorted(rests.models.items()):
+        yield ModelRests(model=_short(model, names), why=rest.why, left_s=round(rest.left_s, 1))
+    of_the_loader = rests.loads.why if rests.loads is not None else ""
+    for model, why in sorted(host.unhealthy.items()):
+        if model not in rests.models and why != of_the_loader:
+            yield ModelRests(model=_short(model, names), why=why, left_s=None)
 
 
 def _later(load: HostLoad, names: Mapping[str, str]) -> Iterator[LoadWaiting]:

@@ -11,6 +11,7 @@ from typing import Literal
 from llm_router.decision import Candidate, Classification, Rejection
 from llm_router.fleet.schema import Model
 from llm_router.hosts.load import HostLoad
+from llm_router.hosts.rests import HostRests
 from llm_router.hosts.snapshot import HostSnapshot
 from llm_router.hosts.told import HostsTold, SpeedTold, hosts_told
 from llm_router.names import canonical
@@ -72,11 +73,13 @@ def unlisted_models(world: World) -> tuple[UnlistedModel, ...]:
     return tuple(model for host in world.fleet_hosts for model in _unlisted(host, world))
 
 
-def world_told(world: World, loads: Mapping[str, HostLoad], now_s: float) -> HostsTold:
-    """What is in the memory of each host, what goes on there and how fast it is, for a person to read.
-    ``loads`` are those of the hosts whose queues are known, ``now_s`` is wall clock."""
+def world_told(
+    world: World, loads: Mapping[str, HostLoad], rests: Mapping[str, HostRests], now_s: float
+) -> HostsTold:
+    """What is in the memory of each host, what goes on and what rests there and how fast it is, for a person
+    to read. ``loads`` are those of the hosts whose queues are known, ``now_s`` is wall clock."""
     usable_gb = world.fleet.machine.usable_memory_gb
-    return hosts_told(world.hosts, loads, now_s, usable_gb=usable_gb, speeds=speeds(world))
+    return hosts_told(world.hosts, loads, now_s, usable_gb=usable_gb, speeds=speeds(world), rests=rests)
 
 
 def speeds(world: World) -> Mapping[str, tuple[SpeedTold, ...]]:
