@@ -143,6 +143,11 @@ class Candidate(Struct, frozen=True):
         """Whether its answer is expected to take longer than a request may that has so many seconds."""
         return deadline_s is not None and self.estimate.total_s > deadline_s
 
+    def late_s(self, deadline_s: float) -> float:
+        """What puts candidates in order by a deadline: 0 for all who keep it, else the expected seconds."""
+        total_s = self.estimate.total_s
+        return total_s if total_s > deadline_s else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Savings:

@@ -700,8 +700,9 @@ class Router:
     async def _go_on(self, run: _Run, failed: Candidate, error: ProviderError) -> bool:
         """Whether another try is worth it; leaves in ``run.waiting`` what is.
 
-        After a failure of the host itself other hosts go first. A host whose answer did not begin in time is
-        not asked to load anything more, and one that is busy only after all that need no load there. Where
+        Who is expected to take longer than what is left of the time comes last, the quickest first. After a
+        failure of the host itself other hosts go first. A host whose answer did not begin in time is not
+        asked to load anything more, and one that is busy only after all that need no load there. Where
         nothing is left, a passing failure is retried once; in a loop of tool calls before any other is asked.
         """
         if run.locked and error.retryable and not run.retried:
@@ -710,6 +711,8 @@ class Router:
             run.waiting.insert(0, failed)
             return True
         run.locked = False
+        left_s = self._left_s(run)
+        run.waiting.sort(key=lambda candidate: candidate.late_s(left_s))
         if isinstance(error, HostTimeout):
             run.waiting = [c for c in run.waiting if c.host != failed.host or c.resident]
         if isinstance(error, HostBusy):  # what would wait there too comes after what need not

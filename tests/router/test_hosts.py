@@ -196,6 +196,22 @@ async def test_what_deciding_took_is_part_of_the_time_of_a_request(one: FakeOlla
     assert asked(one) == []
 
 
+async def test_after_a_failure_who_keeps_what_is_left_of_the_time_goes_first(one: FakeOllama) -> None:
+    async with Router(settings=settings_for(HostSettings(url=one.url, name="one"), total_s=600)) as router:
+        await router.run(RouteRequest.from_text(CHAT, model="qwen2.5:14b"))
+        decision = await router.decide(CHAT)
+        first, second, third = decision.chain
+        slow_s, quick_s = second.estimate.total_s, third.estimate.total_s
+        assert quick_s < slow_s - 1, "the last is in memory, the one before is not"
+        one.fault(Fault.OOM, model=first.model)
+        in_no_hurry = await router.run(CHAT, decision=decision)
+        assert in_no_hurry.model == second.model
+        spent_ms = (600 - (slow_s + quick_s) / 2) * 1000
+        answer = await router.run(CHAT, decision=decision.stamped(decision.decision_id, spent_ms))
+        assert [a.model for a in answer.attempts] == [first.model, third.model]
+        one.clear_faults()
+
+
 async def test_vectors_are_waited_for_no_longer_than_an_answer(one: FakeOllama) -> None:
     settings = settings_for(HostSettings(url=one.url, name="one"), total_s=1.0)
     async with Router(settings=settings) as router:

@@ -148,7 +148,7 @@ def ranked(
         )
 
     def key(c: Candidate) -> tuple[bool, float, int, bool, float, float, float, str, str]:
-        late_s = c.estimate.total_s if c.is_late(deadline_s) else 0.0
+        late_s = 0.0 if deadline_s is None else c.late_s(deadline_s)
         goes_on = locked and c.stays
         behind = own is not None and c.model != selected and not _goes_before(c, own)
         place = places.get(c.model, len(places))
