@@ -22,10 +22,10 @@ PATIENCE_S = 1.0
 """So long is waited for a new look at a host of which something is known. One that is well, or that refuses
 the connection, tells within milliseconds; what takes longer is busy or gone, and waiting would not help."""
 
-FIRST_PATIENCE_S = 3.0
+FIRST_PATIENCE_S = 5.0
 """So long is waited for the first look at a host while another one has answered: it takes longer than the
-later ones, because it asks for the details of every model. While none has there is nothing else to decide
-with, and it is waited for to its end."""
+later ones, because it asks for the details of every model, for which Ollama is given 4 s (0.4 of
+``control_s``). While none has there is nothing else to decide with, and it is waited for to its end."""
 
 _SURELY_S = 0.05
 """So long what was told is told again without a look at the ages: many requests come within a moment."""
