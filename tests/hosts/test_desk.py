@@ -7,7 +7,7 @@ import math
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from llm_router.hosts.desk import Action, Desk, Load, Start, Ticket, Unload
 from llm_router.hosts.load import FREE_SHARE, HORIZON_S
@@ -171,6 +171,119 @@ def test_a_load_that_failed_gives_back_all_who_waited_for_it_and_the_next_one_be
     assert here.next(1.0) == [Load("b", 20.0, 20.0)]
 
 
+def test_a_load_that_hangs_gives_back_all_who_wait_for_a_load_and_residents_go_on() -> None:
+    host = Host(desk())
+    host.desk.seen({"c": 35.0, "b": 20.0})
+    host.desk.enter(ticket(1, "a"), 0.0)
+    host.act()
+    host.enter(2, "e")  # b and c are to leave for it, after a
+    host.enter(3, "d")
+    host.enter(4, "a")
+    assert host.enter(5, "c") == ["start 5"]
+    assert [t.number for t in host.desk.load_hung("a")] == [1, 4, 2, 3]
+    assert host.act() == [] and host.desk.waiting == 0
+    assert host.enter(6, "b") == ["start 6"]
+    assert host.enter(7, "a") == ["load a"]  # whether to try again is not the desk's to say
+
+
+def test_where_the_host_holds_so_many_models_the_cheapest_leaves_for_one_more() -> None:
+    host = Host(desk(max_models=3, kept=frozenset({"kept"})))
+    host.desk.seen({"kept": 3.0, "a": 10.0, "b": 20.0})
+    host.desk.enter(ticket(1, "b"), 0.0)
+    assert host.act() == ["start 1"]
+    host.ended(1)
+    assert host.enter(2, "c") == ["unload a", "load c"]  # b was asked for just now
+    assert host.loaded("c") == ["start 2"]
+    assert host.desk.load(0.0).max_models == 3
+
+
+def test_where_those_that_are_kept_fill_the_places_one_more_is_used() -> None:
+    host = Host(desk(max_models=1, kept=frozenset({"kept", "b"})))
+    host.desk.seen({"kept": 3.0, "b": 20.0})
+    assert host.enter(1, "a") == ["load a"]
+    assert host.loaded("a") == ["start 1"]
+    assert host.enter(2, "c") == []
+    assert host.ended(1) == ["unload a", "load c"]
+
+
+def test_a_copy_that_is_loaded_anew_takes_no_place_of_another() -> None:
+    here = desk(max_models=2)
+    here.seen({"a": 10.0, "b": 20.0}, frozenset({"a"}))
+    here.enter(ticket(1, "a"), 0.0)
+    assert here.next(0.0) == [Unload("a")]
+
+
+@pytest.mark.parametrize(
+    ("before", "found", "lasting", "learned"),
+    [
+        ({"b": 20.0, "c": 35.0}, {"a": 10.0, "c": 35.0}, {"b", "c"}, 2),
+        ({"b": 20.0}, {"a": 10.0}, {"b"}, 1),
+        ({"b": 20.0, "c": 35.0}, {"a": 10.0, "b": 20.0, "c": 35.0}, {"b", "c"}, None),  # nobody has left
+        ({"b": 20.0, "c": 35.0}, {"a": 10.0, "c": 35.0}, {"c"}, None),  # its time was over
+        ({"b": 20.0, "c": 35.0}, {"a": 10.0}, {"b", "c"}, None),  # it was out of memory
+        ({"b": 20.0, "c": 35.0}, {"a": 40.0, "c": 35.0}, {"b", "c"}, None),  # it takes more than planned
+    ],
+)
+def test_how_many_models_a_host_holds_is_learned_from_its_own_evictions(
+    before: dict[str, float], found: dict[str, float], lasting: set[str], learned: int | None
+) -> None:
+    host = Host(desk())
+    host.desk.seen(before)
+    assert host.enter(1, "a") == ["load a"]
+    host.desk.seen({name: gb for name, gb in before.items() if name in found})  # looked at while it loads
+    host.desk.loaded("a", found, lasting)
+    host.desk.seen(found)
+    assert host.desk.max_models == learned
+
+
+def test_what_was_learned_of_the_places_gives_way_to_what_is_seen_and_to_what_is_set() -> None:
+    host = Host(desk())
+    host.desk.seen({"b": 20.0, "c": 35.0})
+    host.enter(1, "a")
+    host.desk.loaded("a", {"a": 10.0, "c": 35.0}, {"b", "c"})
+    assert host.desk.max_models == 2
+    host.desk.seen({"a": 10.0, "b": 20.0, "c": 35.0})
+    assert host.desk.max_models == 3
+    host.desk.forget_most()
+    assert host.desk.max_models is None
+    told = Host(desk(max_models=5))
+    told.desk.seen({"b": 20.0, "c": 35.0})
+    told.enter(1, "a")
+    told.desk.loaded("a", {"a": 10.0, "c": 35.0}, {"b", "c"})
+    assert told.desk.max_models == 5
+
+
+def test_who_was_told_to_leave_and_leaves_late_teaches_nothing() -> None:
+    here = desk()
+    here.seen({"b": 20.0, "foreign": 45.0})
+    here.enter(ticket(1, "e"), 0.0)
+    assert here.next(0.0) == [Unload("foreign")]
+    here.unloaded("foreign")
+    here.seen({"b": 20.0, "foreign": 45.0})  # another program uses it
+    assert here.next(0.0) == [Unload("b")]
+    here.unloaded("b")
+    here.seen({"foreign": 45.0})
+    assert here.next(0.0) == [Load("e", 60.0, 60.0)]
+    here.loaded("e", {"e": 60.0}, {"foreign"})
+    assert here.max_models is None
+
+
+def test_requests_beyond_what_the_host_answers_at_once_count_as_waiting() -> None:
+    host = Host(desk(parallel=2, kept=frozenset({"kept"})))
+    host.desk.seen({"a": 10.0, "b": 20.0, "kept": 3.0})
+    for number in range(5):
+        assert host.enter(number, "a") == [f"start {number}"]
+    assert (host.desk.waiting, host.desk.queued) == (0, 3)
+    host.enter(5, "b")
+    for number in range(6, 10):
+        host.enter(number, "kept")
+    assert host.desk.queued == 3
+    host.enter(10, "c")
+    assert (host.desk.waiting, host.desk.queued) == (1, 4)
+    host.ended(0)
+    assert host.desk.queued == 3
+
+
 def test_a_model_in_memory_with_another_context_leaves_before_it_is_loaded_anew() -> None:
     here = desk()
     here.seen({"d": 50.0}, frozenset({"d"}))
@@ -274,6 +387,9 @@ class Day(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.desk = desk(kept=frozenset({"kept"}))
+        self.most: int | None = None
+        self.unsure = False
+        """Whether another program has sent a model away while one was loaded: that looks like an eviction."""
         self.now_s = 0.0
         self.resident: dict[str, float] = {}
         self.stale: set[str] = set()
@@ -286,10 +402,19 @@ class Day(RuleBasedStateMachine):
         self.sent_away: set[str] = set()
         self.told: set[str] = set()
         """Who left for the load that is to come; another program may have brought it back."""
+        self.listed: dict[str, float] = {}
+        self.told_before: set[str] = set()
+        """What was there when the load under way began, and who of them had been told to leave for it."""
         self.before: dict[str, set[str]] = {}
         """Of each model that waits for a load, those that may be loaded before it, each of them once."""
 
     # What happens
+
+    @initialize(most=st.sampled_from([None, 1, 2, 3]), known=st.booleans())
+    def holds(self, most: int | None, known: bool) -> None:
+        """So many models the host holds at a time, and whether the desk is told."""
+        self.most = most
+        self.desk = desk(kept=self.desk.kept, max_models=most if known else None)
 
     @rule(model=st.sampled_from(sorted(SIZES_GB)), work_s=st.floats(0.1, 100.0))
     def enter(self, model: str, work_s: float) -> None:
@@ -314,17 +439,42 @@ class Day(RuleBasedStateMachine):
     @rule(works=st.booleans())
     def load_ends(self, works: bool) -> None:
         assert self.loading is not None
+        if works and not self.place_is_made():
+            return  # it waits for those that answer
         model, self.loading = self.loading, None
         if works:
             self.resident[model] = SIZES_GB[model]
             self.stale.discard(model)
-            self.desk.loaded(model)
+            lasting = set(self.listed) - self.told_before
+            self.desk.loaded(model, self.resident, lasting)
+            self.desk.seen(self.resident, frozenset(self.stale))
         else:
             for back in self.desk.load_failed(model):
                 assert self.waiting.pop(back.number) == model
                 self.settled.add(back.number)
             assert model not in self.waiting.values()
         self.act()
+
+    @precondition(lambda self: self.loading)
+    @rule()
+    def load_hangs(self) -> None:
+        assert self.loading is not None
+        model, self.loading = self.loading, None
+        for back in self.desk.load_hung(model):
+            assert self.waiting.pop(back.number) == back.model
+            self.settled.add(back.number)
+        ready = set(self.resident) - self.stale - self.sent_away - {model}
+        assert set(self.waiting.values()) <= ready, "waits for a load that would hang as well"
+        self.act()
+
+    def place_is_made(self) -> bool:
+        """Ollama evicts where it holds no more models: idle ones, even those that are kept."""
+        while self.most is not None and len(set(self.resident) - {self.loading}) >= self.most:
+            idle = set(self.resident) - {self.loading} - set(self.running.values())
+            if not idle:
+                return False
+            self.gone(min(idle))
+        return True
 
     @precondition(lambda self: self.unloading)
     @rule(data=st.data())
@@ -349,14 +499,17 @@ class Day(RuleBasedStateMachine):
         self.act()
 
     @rule(
-        model=st.sampled_from(["a", "c", "e", "foreign"]),
+        model=st.sampled_from(["a", "c", "e", "foreign", "kept"]),
         what=st.sampled_from(["comes", "comes with another context", "goes"]),
     )
     def others(self, model: str, what: str) -> None:
         """Another program loads a model, or one has left that nobody here asks anything."""
         if what == "goes":
-            if model not in self.running.values():
+            if model in self.resident and model not in self.running.values():
+                self.unsure |= self.loading is not None
                 self.gone(model)
+        elif self.most is not None and len(self.resident) + bool(self.loading) >= self.most:
+            pass  # what Ollama would evict for it is its own affair
         elif model not in self.resident and model != self.loading:
             self.resident[model] = SIZES_GB.get(model, 30.0)
             if what != "comes":
@@ -384,7 +537,7 @@ class Day(RuleBasedStateMachine):
                 assert who.model not in self.stale, "sent to a model with another context"
                 assert who.model not in self.unloading, "sent to a model that leaves"
             case Unload(model):
-                assert model not in self.desk.kept
+                assert model not in self.desk.kept or model in self.stale
                 assert model not in self.running.values(), "unloaded while it answers"
                 assert model not in self.unloading, "told to leave twice"
                 assert self.waiting or model in self.sent_away, "nobody waits for its room"
@@ -397,7 +550,10 @@ class Day(RuleBasedStateMachine):
                 assert model in self.waiting.values(), "loaded for nobody"
                 used_gb = sum(gb for other, gb in self.resident.items() if other != model)
                 others = set(self.resident) - self.desk.kept - self.told - {model}
+                self.listed, self.told_before = dict(self.resident), set(self.told)
                 self.told.clear()
+                most = self.desk.max_models
+                assert not others or most is None or len(set(self.resident) - {model}) < most, "no place"
                 assert not others or memory_gb <= FREE_SHARE * (USABLE_GB - used_gb) + 1e-9
                 for waits in set(self.waiting.values()) - {model}:
                     if model in self.desk.kept:
@@ -429,12 +585,16 @@ class Day(RuleBasedStateMachine):
         assert all(model in self.waiting.values() for model in load.loads_waiting)
         assert all(0 <= rate < math.inf for rate in load.demand_per_s.values())
 
+    @invariant()
+    def what_is_learned_is_so(self) -> None:
+        assert self.unsure or self.desk.max_models in (None, self.most)
+
     def teardown(self) -> None:
         """With nothing new, everything comes to an end, and no model is loaded twice for those who wait."""
         loads: list[str] = []
         wanted = set(self.waiting.values())
         for _ in range(1000):
-            if self.loading:
+            if self.loading and self.place_is_made():
                 loads.append(self.loading)
                 self.load_ends(works=True)
             elif self.unloading:

@@ -140,6 +140,33 @@ async def test_behind_a_wedged_loader_what_is_in_memory_goes_on_and_the_host_is_
     assert loads_of(here) == [LIGHT, SMALL]
 
 
+@pytest.mark.usefixtures("hangs_at_once")
+async def test_behind_a_load_that_hangs_nobody_waits_for_one_that_would_hang_as_well(
+    here: FakeOllama, there: FakeOllama
+) -> None:
+    with nothing_left():
+        async with Router(settings=settings_for(here, there)) as router:
+            here.fault(Fault.WEDGED)
+            requests = [task(model) for model in (SMALL, MIDDLE, LARGE, OTHER, LIGHT)]
+            asking = []
+            for request in requests:
+                found = await router.decide(request)
+                chain = tuple(sorted(found.chain, key=lambda candidate: candidate.host))
+                decision = replace(found, chain=chain)
+                asking.append(asyncio.ensure_future(router.run(request, decision=decision)))
+            answers = answers_in(await ends_of(asking))
+            assert [answer.model for answer in answers] == [request.model for request in requests]
+            for answer in answers:
+                (hung, _) = answer.attempts
+                assert answer.host == "box1"
+                assert hung.host == "box0" and isinstance(hung.error, HostTimeout)
+            assert len(told_to_load(here)) == 1
+            behind = [a.attempts[0].error for a in answers if a.model != told_to_load(here)[0]]
+            assert {"a load before it hangs" in str(error) for error in behind} == {True}
+            here.clear_faults()
+    check_books(there)
+
+
 # ── a host that goes down and comes back ─────────────────────────────────────────────────────────────────
 
 
@@ -286,17 +313,21 @@ async def test_others_load_and_unload_behind_its_back(here: FakeOllama, seed: in
     random = Random(seed)
     clock = Clock()
     wanted: list[str] = []
+    theirs: set[int] = set()
     with nothing_left():
         async with Router(settings=settings_for(here), clock_s=clock) as router, RawClient(here.url) as other:
-            for round_number in range(5):
-                model = random.choice(CHAT_MODELS)
-                if random.random() < 0.5:
-                    await other.chat(model, keep_alive=random.choice([-1, "5m", "1h"]))
-                elif here.resident:
-                    await other.post(
-                        "/api/generate", {"model": random.choice(here.resident), "keep_alive": 0}
-                    )
-                clock.ahead_s += random.choice([0.0, 3.0])
+            for round_number in range(6):
+                before = len(here.loads)
+                for _ in range(random.randrange(3)):
+                    options = random.choice([{}, {"num_ctx": 2048}])
+                    if random.random() < 0.6:
+                        model = random.choice(CHAT_MODELS)
+                        await other.chat(model, keep_alive=random.choice([-1, "5m", "1h"]), options=options)
+                    elif here.resident:
+                        body = {"model": random.choice(here.resident), "keep_alive": 0}
+                        await other.post("/api/generate", body)
+                theirs |= set(range(before, len(here.loads)))
+                clock.ahead_s += 3.0  # what was seen last is old
                 batch = shuffled(seed * 10 + round_number, CHAT_MODELS, 6)
                 wanted += batch
                 ends = await ask_all(
@@ -306,7 +337,181 @@ async def test_others_load_and_unload_behind_its_back(here: FakeOllama, seed: in
                 assert [end.model for end in answers_in(ends)] == batch
             clock.ahead_s += 3.0
             await check_quiet(router, here)
+    check_books(here, others=theirs)
+    assert theirs or seed
     assert len(told_to_load(here)) <= changes(wanted)
+
+
+async def test_a_model_that_others_loaded_with_another_context_is_loaded_anew_by_the_desk(
+    here: FakeOllama,
+) -> None:
+    with nothing_left():
+        async with Router(settings=settings_for(here)) as router, RawClient(here.url) as other:
+            for model in (OTHER, LARGE):
+                await other.chat(model, options={"num_ctx": 2048})
+            ends = await ask_all(router, [task(OTHER, f"task {n}") for n in range(3)])
+            assert len(answers_in(ends)) == 3
+    assert [(e.model, e.reason) for e in here.loads[2:]] == [
+        (OTHER, "unload"),
+        (LARGE, "unload"),
+        (OTHER, "load"),
+    ]
+    assert told_to_load(here) == [OTHER]
+    check_books(here)
+
+
+# ── as many models as Ollama holds ───────────────────────────────────────────────────────────────────────
+
+
+async def few_places(router: Router, server: FakeOllama) -> None:
+    """Five models in turn on a host that holds three, one of which answers slowly."""
+    for model in (SMALL, LIGHT, MIDDLE, SMALL, LARGE, LIGHT, MIDDLE):
+        (end,) = await ask_all(router, [task(model)])
+        assert isinstance(end, Answer), end
+    server.fault(Fault.SLOW_TOKENS, model=MIDDLE, after=1, times=1)
+    busy = asyncio.ensure_future(router.run(task(MIDDLE, "a long one")))
+    await server.until(lambda one: one.in_flight == 1)
+    asking = [asyncio.ensure_future(router.run(task(model))) for model in (LARGE, SMALL, LIGHT)]
+    await asyncio.wait(asking, timeout=0.3)
+    server.release()
+    assert len(answers_in(await ends_of([*asking, busy]))) == 4
+
+
+def evicted(server: FakeOllama) -> list[str]:
+    return [event.model for event in server.loads if event.reason == "evict"]
+
+
+async def test_as_many_models_as_the_settings_say_are_in_memory_and_pins_stay() -> None:
+    with box(max_loaded_models=3).in_thread() as server, nothing_left():
+        settings = settings_for(server, max_loaded=3, pins=(SMALL,))
+        async with Router(settings=settings) as router:
+            await few_places(router, server)
+            assert router.loads()["box0"].max_models == 3
+        assert evicted(server) == []
+        assert loads_of(server).count(SMALL) == 1
+        check_books(server)
+
+
+async def test_how_many_models_ollama_holds_is_learned_from_its_first_eviction() -> None:
+    clock = Clock()
+    with box(max_loaded_models=3).in_thread() as server, nothing_left():
+        async with Router(settings=settings_for(server), clock_s=clock) as router:
+            for model in (SMALL, LIGHT, MIDDLE):
+                await ask_all(router, [task(model)])
+            assert router.loads()["box0"].max_models is None
+            server.fault(Fault.SLOW_LOAD, model=LARGE, times=1)
+            large = asyncio.ensure_future(router.run(task(LARGE)))
+            await server.until(lambda one: one.loading == LARGE)
+            clock.ahead_s += 5.0
+            await router.hosts()  # a look while it loads, which shows that one is gone
+            server.release()
+            assert (await large).model == LARGE
+            assert router.loads()["box0"].max_models == 3
+            assert len(evicted(server)) == 1
+            await few_places(router, server)
+            assert len(evicted(server)) == 1
+
+
+async def test_where_pins_fill_the_places_every_request_is_answered() -> None:
+    with box(max_loaded_models=2).in_thread() as server, nothing_left():
+        settings = settings_for(server, max_loaded=2, pins=(SMALL, LIGHT))
+        async with Router(settings=settings) as router:
+            wanted = [SMALL, LIGHT, MIDDLE, LARGE, MIDDLE, SMALL, LIGHT]
+            for _ in range(2):
+                ends = await ask_all(router, [task(model) for model in wanted])
+                assert [end.model for end in answers_in(ends)] == wanted
+
+
+async def test_a_host_that_was_started_anew_may_hold_more() -> None:
+    clock = Clock()
+    with ExitStack() as first, nothing_left():
+        server = box(max_loaded_models=2)
+        first.enter_context(server.in_thread())
+        async with Router(settings=settings_for(server), clock_s=clock) as router:
+            for model in (SMALL, LIGHT, MIDDLE):
+                await ask_all(router, [task(model)])
+            assert router.loads()["box0"].max_models == 2
+            first.close()
+            with box(port=server.port).in_thread() as again:
+                clock.ahead_s += 60.0
+                for model in (SMALL, LIGHT, MIDDLE):
+                    await ask_all(router, [task(model)])
+                assert router.loads()["box0"].max_models is None
+                assert len(again.resident) == 3
+
+
+# ── kept models that others loaded ───────────────────────────────────────────────────────────────────────
+
+
+async def test_a_pin_that_others_loaded_for_a_while_is_told_once_to_stay(here: FakeOllama) -> None:
+    clock = Clock()
+    with nothing_left():
+        async with (
+            Router(settings=settings_for(here, pins=(SMALL,)), clock_s=clock) as router,
+            RawClient(here.url) as other,
+        ):
+            decision = await router.decide(task(SMALL))
+            await other.chat(SMALL, options={"num_ctx": decision.chain[0].num_ctx}, keep_alive="5m")
+            clock.ahead_s += 5.0
+            here.fault(Fault.SLOW_LOAD, model=LIGHT, times=1)
+            light = asyncio.ensure_future(router.run(task(LIGHT)))
+            await here.until(lambda server: server.loading == LIGHT)
+            clock.ahead_s += 5.0
+            await ask_all(router, [task(SMALL)])
+            assert told_to_load(here) == [LIGHT]  # not while one is loaded
+            here.release()
+            await light
+            for _ in range(3):
+                clock.ahead_s += 5.0
+                await ask_all(router, [task(SMALL)])
+            await here.until(lambda server: told_to_load(server) == [LIGHT, SMALL])
+            clock.ahead_s += 5.0
+            (host,) = await router.hosts()
+            assert host.resident[SMALL].for_ever
+            clock.ahead_s += 5.0
+            await ask_all(router, [task(SMALL)])
+            await check_quiet(router, here)
+    assert told_to_load(here) == [LIGHT, SMALL]
+    assert loads_of(here) == [SMALL, LIGHT]
+    check_books(here)
+
+
+# ── more than a host can answer ──────────────────────────────────────────────────────────────────────────
+
+
+async def test_requests_for_what_is_in_memory_are_refused_beyond_the_bound(here: FakeOllama) -> None:
+    with nothing_left():
+        async with Router(settings=settings_for(here, max_waiting=4), pause=no_pause) as router:
+            await router.run(task(SMALL))
+            here.fault(Fault.SLOW_TOKENS, model=SMALL, after=0)
+            asking = [asyncio.ensure_future(router.run(task(SMALL, f"task {n}"))) for n in range(20)]
+            refused, busy = await asyncio.wait(asking, return_when=asyncio.ALL_COMPLETED, timeout=1.0)
+            assert (len(refused), len(busy)) == (15, 5)  # one is answered, four wait for their turn
+            assert here.in_flight == 5
+            here.clear_faults()
+            here.release()
+            ends = await ends_of(asking)
+            assert len(answers_in(ends)) == 5
+            for end in ends:
+                if isinstance(end, AllAttemptsFailed):
+                    assert {type(attempt.error) for attempt in end.attempts} == {HostBusy}
+                    assert "4 requests wait there" in str(end)
+            await check_quiet(router, here)
+    assert loads_of(here) == [SMALL]
+
+
+async def test_who_is_kept_is_never_refused_and_keeps_nobody_out(here: FakeOllama) -> None:
+    with nothing_left():
+        async with Router(settings=settings_for(here, max_waiting=1, pins=(SMALL,))) as router:
+            await router.run(task(SMALL))
+            await router.run(task(LIGHT))
+            here.fault(Fault.SLOW_TOKENS, model=SMALL, after=0)
+            asking = [asyncio.ensure_future(router.run(task(SMALL, f"task {n}"))) for n in range(6)]
+            await here.until(lambda server: server.in_flight == 6)
+            assert (await router.run(task(LIGHT))).model == LIGHT
+            here.clear_faults()
+            here.release()
+            assert len(answers_in(await ends_of(asking))) == 6
 
 
 async def test_a_model_that_others_keep_busy_delays_a_load_and_ends_nothing(here: FakeOllama) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,12 +42,14 @@ class Clock:
         return time.perf_counter() + self.ahead_s
 
 
-def box(models: Iterable[str] = HERE, **more: Any) -> FakeOllama:
-    """A host with 100 GiB on which nothing but the memory limits what is loaded."""
-    return FakeOllama(fleet_models(models), memory_bytes=100 * GIB, max_loaded_models=9, **more)
+def box(models: Iterable[str] = HERE, *, max_loaded_models: int = 9, **more: Any) -> FakeOllama:
+    """A host with 100 GiB on which nothing but the memory limits what is loaded, unless told otherwise."""
+    return FakeOllama(
+        fleet_models(models), memory_bytes=100 * GIB, max_loaded_models=max_loaded_models, **more
+    )
 
 
-def settings_for(*boxes: FakeOllama, prefer: str = "map", **residency: float) -> Settings:
+def settings_for(*boxes: FakeOllama, prefer: str = "map", **residency: Any) -> Settings:
     """The boxes are called ``box0``, ``box1``, … in their order."""
     return Settings(
         hosts=tuple(
@@ -55,7 +57,7 @@ def settings_for(*boxes: FakeOllama, prefer: str = "map", **residency: float) ->
         ),
         routing=RoutingSettings(stand_in="never"),
         policy=PolicySettings(prefer=prefer),  # type: ignore[arg-type]
-        residency=ResidencySettings(**residency),  # type: ignore[arg-type]
+        residency=ResidencySettings(**residency),
     )
 
 
@@ -96,16 +98,24 @@ def loads_of(box: FakeOllama) -> list[str]:
     return [event.model for event in box.loads if event.reason == "load" or event.reason.startswith("reload")]
 
 
-def check_books(box: FakeOllama, usable_gb: float = MEMORY_GB) -> None:
-    """One place for each model, the places together within the memory, and Ollama never evicted by itself."""
+def check_books(box: FakeOllama, usable_gb: float = MEMORY_GB, others: Container[int] = ()) -> None:
+    """One place for each model, the places together within the memory, and Ollama never evicted by itself.
+
+    ``others`` are the numbers of events that other programs caused, of which only what is there follows."""
     sizes = {model.name: model for model in fleet_models(HERE)}
     there: dict[str, float] = {}
-    for event in box.loads:
+    for number, event in enumerate(box.loads):
+        model = sizes[event.model]
+        size_gb = (model.size_bytes + model.kv_bytes(event.num_ctx)) / 1e9
+        if number in others:
+            there.pop(event.model, None)
+            if event.reason == "load" or event.reason.startswith("reload"):
+                there[event.model] = size_gb
+            continue
         assert event.reason in ("load", "unload", "expire", "abort", "oom", "died"), event
         if event.reason == "load":
             assert event.model not in there, f"{event.model} was loaded twice: {box.loads}"
-            model = sizes[event.model]
-            there[event.model] = (model.size_bytes + model.kv_bytes(event.num_ctx)) / 1e9
+            there[event.model] = size_gb
             assert sum(there.values()) <= usable_gb, box.loads
         elif event.reason != "abort":
             there.pop(event.model, None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from llm_router.diagnosis.finding import Finding, Severity
 from llm_router.diagnosis.serving import kept_out
@@ -22,9 +21,6 @@ DEFAULT_LOADED_MODELS = 3
 """Models that Ollama keeps per GPU where OLLAMA_MAX_LOADED_MODELS is not set."""
 
 DEFAULT_CONTEXT = 262_144
-
-_FOR_EVER_YEAR = 2200
-"""What Ollama keeps without an end it lets expire in some three hundred years."""
 
 _LARGE_SHARE = 0.1
 """A model that holds more of the memory than this and never leaves is a warning."""
@@ -312,7 +308,7 @@ def _never_leaves(
     host: HostSnapshot, world: World, tag: str | None, resident: ResidentModel
 ) -> Iterator[Finding]:
     """A model that somebody else keeps for ever. The router itself does so with what the fleet reserves."""
-    if tag in world.fleet.reserved or not _for_ever(resident.expires_at):
+    if tag in world.fleet.reserved or not resident.for_ever:
         return
     size_gb, usable_gb = resident.size_bytes / 1e9, _usable_gb(host, world)
     large = size_gb > _LARGE_SHARE * usable_gb
@@ -327,13 +323,6 @@ def _never_leaves(
         f"memory_gb: {max(usable_gb - size_gb, 1):.0f} for {host.name} under hosts in the settings",
         resident.name,
     )
-
-
-def _for_ever(expires_at: str) -> bool:
-    try:
-        return datetime.fromisoformat(expires_at).year >= _FOR_EVER_YEAR
-    except ValueError:
-        return False
 
 
 def _context(host: HostSnapshot, world: World, tag: str, resident: ResidentModel) -> Iterator[Finding]:

@@ -13,12 +13,21 @@ when it is idle.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from llm_router.hosts.load import HORIZON_S, NOTHING, HostLoad, ModelLoad, Victim, choose_victims, missing_gb
+from llm_router.hosts.load import (
+    HORIZON_S,
+    NOTHING,
+    HostLoad,
+    ModelLoad,
+    Victim,
+    choose_victims,
+    missing_gb,
+    missing_places,
+)
 from llm_router.hosts.speeds import ModelSpeeds
 
 _LEAST_LEFT = 0.1
@@ -80,6 +89,8 @@ class _Plan:
     unloading: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
     begun_s: float | None = None
+    beside_gb: dict[str, float] = field(default_factory=dict)
+    """What was there when it began, without those that were told to leave."""
 
 
 class Desk:
@@ -88,6 +99,9 @@ class Desk:
     ``parallel`` is how many requests of one model the host answers at a time; it only counts in what ``load``
     expects. What loading a resident model again takes follows from ``load_gb_per_s`` and ``load_overhead_s``,
     corrected by ``speeds``, what was measured.
+
+    ``max_models`` is how many models the host holds at a time; where it is None that is learned from the
+    host's own evictions. Those that are kept may fill it, and one more is loaded all the same.
     """
 
     def __init__(
@@ -98,8 +112,11 @@ class Desk:
         parallel: int = 1,
         load_gb_per_s: float = 2.0,
         load_overhead_s: float = 2.0,
+        max_models: int | None = None,
     ) -> None:
         self.usable_gb = usable_gb
+        self._max_models = max_models
+        self._max_seen: int | None = None
         self.kept = kept
         self.parallel = parallel
         self._load_gb_per_s = load_gb_per_s
@@ -125,6 +142,8 @@ class Desk:
         """
         self._resident = dict(resident_gb)
         self._stale = set(stale)
+        if self._max_seen is not None and len(resident_gb) > self._max_seen:
+            self._max_seen = len(resident_gb)
 
     def enter(self, ticket: Ticket, now_s: float) -> None:
         """A request came."""
@@ -141,19 +160,46 @@ class Desk:
                         del self._waiting[model]
                     break
 
-    def loaded(self, model: str) -> None:
-        """A load that ``next`` asked for is done."""
+    def loaded(
+        self, model: str, found_gb: Mapping[str, float] | None = None, lasting: Set[str] = frozenset()
+    ) -> None:
+        """A load that ``next`` asked for is done. ``found_gb`` is what the host says right after it, where it
+        was asked; ``lasting`` are models that would be there then if nobody had sent them away."""
         plan = self._plan
         if plan is not None and plan.model == model:
+            if found_gb is not None:
+                self._learn_most(plan, found_gb, lasting)
             self._resident[model] = plan.memory_gb
             self._stale.discard(model)
             self._plan = None
+
+    def _learn_most(self, plan: _Plan, found_gb: Mapping[str, float], lasting: Set[str]) -> None:
+        """Where the host evicted although there was memory, it holds no more models than are there now.
+
+        No host tells that figure. It evicts a single one for it: where more are gone, it was out of memory.
+        """
+        gone = [name for name in plan.beside_gb if name not in found_gb and name not in self._sent_away]
+        needed_gb = found_gb.get(plan.model, plan.memory_gb)
+        no_room = missing_gb(needed_gb, sum(plan.beside_gb.values()), self.usable_gb) > 0
+        if self._max_models is None and len(gone) == 1 and gone[0] in lasting and not no_room:
+            self._max_seen = max(1, len(found_gb))
+
+    def forget_most(self) -> None:
+        """What was learned of how many models it holds counts no more: it may have been started anew."""
+        self._max_seen = None
 
     def load_failed(self, model: str) -> tuple[Ticket, ...]:
         """It is not; these waited for it."""
         if self._plan is not None and self._plan.model == model:
             self._plan = None
         return tuple(self._waiting.pop(model, OrderedDict()).values())
+
+    def load_hung(self, model: str) -> tuple[Ticket, ...]:
+        """It does not come to an end. These waited for it or for another load: that would hang as well."""
+        back = list(self.load_failed(model))
+        for other in [other for other in self._waiting if not self._ready(other)]:
+            back += self._waiting.pop(other).values()
+        return tuple(back)
 
     def send_away(self, model: str) -> None:
         """Somebody asked for it to leave, not for the room: as soon as it is idle. Who comes for it meanwhile
@@ -202,6 +248,11 @@ class Desk:
                     actions.append(Unload(model))
         if not plan.leaving and plan.begun_s is None and not any(self._sent_away.values()):
             plan.begun_s = now_s
+            plan.beside_gb = {
+                name: gb
+                for name, gb in self._resident.items()
+                if name != plan.model and name not in plan.left
+            }
             self.loads += 1
             actions.append(Load(plan.model, plan.memory_gb, plan.load_s))
         return actions
@@ -256,10 +307,14 @@ class Desk:
     ) -> set[str]:
         """Its own copy that is loaded otherwise, and the victims, without those that were told. Where not
         even all of them are enough all leave: into an empty box Ollama loads any model."""
-        others_gb = sum(gb for other, gb in self._resident.items() if other != model)
+        others = [gb for other, gb in self._resident.items() if other != model]
         candidates = [v for v in self._candidates(now_s) if v.name != model and v.name not in told]
         usable_gb = self.usable_gb - self._owed_gb(model)
-        chosen = choose_victims(candidates, missing_gb(memory_gb, others_gb, usable_gb))
+        chosen = choose_victims(
+            candidates,
+            missing_gb(memory_gb, sum(others), usable_gb),
+            missing_places(self.max_models, len(others)),
+        )
         leaving = {victim.name for victim in (candidates if chosen is None else chosen)}
         return leaving | {model} if model in self._resident and model not in told else leaving
 
@@ -335,12 +390,26 @@ class Desk:
             kept=self.kept,
             parallel=self.parallel,
             owed_gb=self._owed_gb(""),
+            max_models=self.max_models,
         )
+
+    @property
+    def max_models(self) -> int | None:
+        """How many models the host holds at a time; None where that is not known."""
+        return self._max_seen if self._max_models is None else self._max_models
 
     @property
     def waiting(self) -> int:
         """Requests that have not been started."""
         return sum(map(len, self._waiting.values()))
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait: those that have not been started, and those that were, but beyond what the host
+        answers of their model at once. Of models that are kept only the former."""
+        running = Counter([running.ticket.model for running in self._running.values()])
+        beyond = [n - self.parallel for model, n in running.items() if model not in self.kept]
+        return self.waiting + sum([n for n in beyond if n > 0])
 
     @property
     def resident_gb(self) -> Mapping[str, float]:

@@ -36,7 +36,7 @@ class HostLoad(Struct, frozen=True):
     ``loads_waiting`` are models that will be loaded before anything that comes now. ``demand_per_s`` holds
     requests per second of each model, as they came lately. ``kept`` are models that nothing may evict,
     ``leaving`` those that are on their way out of the memory and take nobody in. ``owed_gb`` is the room that
-    kept models need which are not there now.
+    kept models need which are not there now. ``max_models`` is how many the host holds, where that is known.
     """
 
     models: Mapping[str, ModelLoad] = field(default_factory=dict)
@@ -48,6 +48,7 @@ class HostLoad(Struct, frozen=True):
     leaving: frozenset[str] = frozenset()
     parallel: int = 1
     owed_gb: float = 0.0
+    max_models: int | None = None
 
     def of(self, model: str) -> ModelLoad:
         return self.models.get(model, NOTHING)
@@ -94,14 +95,16 @@ def missing_gb(memory_gb: float, resident_gb: float, usable_gb: float) -> float:
     return memory_gb / FREE_SHARE + resident_gb - usable_gb if resident_gb > 0 else 0.0
 
 
-def choose_victims(candidates: Iterable[Victim], need_gb: float) -> tuple[Victim, ...] | None:
-    """Who leaves so that ``need_gb`` become free: little is lost, nobody leaves for nothing. None where all
-    of them together are not enough.
+def choose_victims(
+    candidates: Iterable[Victim], need_gb: float, need_places: int = 0
+) -> tuple[Victim, ...] | None:
+    """Who leaves so that ``need_gb`` and ``need_places`` become free: little is lost, nobody leaves for
+    nothing. None where all of them together are not enough GB; of places, all of them are enough.
 
-    By what is lost per GB, waiting for the busy ones included; then those that are not needed after all stay,
-    dearest first.
+    By what is lost per GB, waiting for the busy ones included; then, for the places, by what is lost; then
+    those that are not needed after all stay, dearest first.
     """
-    return first_victims(by_loss(candidates), need_gb)
+    return first_victims(by_loss(candidates), need_gb, need_places)
 
 
 def by_loss(victims: Iterable[Victim]) -> tuple[Victim, ...]:
@@ -109,26 +112,44 @@ def by_loss(victims: Iterable[Victim]) -> tuple[Victim, ...]:
     return tuple(sorted(victims, key=_loss_per_gb))
 
 
-def first_victims(ordered: Sequence[Victim], need_gb: float) -> tuple[Victim, ...] | None:
+def first_victims(
+    ordered: Sequence[Victim], need_gb: float, need_places: int = 0
+) -> tuple[Victim, ...] | None:
     """The same as `choose_victims` for those that are in the order of `by_loss` already."""
-    if need_gb <= 0:
+    if need_gb <= 0 and need_places <= 0:
         return ()
     chosen: list[Victim] = []
     freed_gb = 0.0
-    for victim in ordered:
-        chosen.append(victim)
-        freed_gb += victim.size_gb
-        if freed_gb >= need_gb:
-            break
-    else:
-        return None
+    if need_gb > 0:
+        for victim in ordered:
+            chosen.append(victim)
+            freed_gb += victim.size_gb
+            if freed_gb >= need_gb:
+                break
+        else:
+            return None
+    if len(chosen) < need_places:
+        rest = sorted([victim for victim in ordered if victim not in chosen], key=_loss)
+        for victim in rest[: need_places - len(chosen)]:
+            chosen.append(victim)
+            freed_gb += victim.size_gb
     if len(chosen) == 1:
         return tuple(chosen)
-    for victim in sorted(chosen, key=lambda v: -(v.reload_s + v.busy_s)):
-        if freed_gb - victim.size_gb >= need_gb:
+    for victim in sorted(chosen, key=lambda v: -_loss(v)[0]):
+        if len(chosen) > need_places and freed_gb - victim.size_gb >= need_gb:
             chosen.remove(victim)
             freed_gb -= victim.size_gb
     return tuple(chosen)
+
+
+def missing_places(most: int | None, others: int) -> int:
+    """How many of the other models must leave before one more is loaded, where a host holds ``most`` of them
+    (None: not known)."""
+    return 0 if most is None else max(0, others + 1 - most)
+
+
+def _loss(victim: Victim) -> tuple[float, str]:
+    return victim.reload_s + victim.busy_s, victim.name
 
 
 def _loss_per_gb(victim: Victim) -> tuple[float, str]:

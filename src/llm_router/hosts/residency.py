@@ -16,6 +16,7 @@ import itertools
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from llm_router.decision import Candidate
@@ -36,6 +37,8 @@ HUNG_OVERHEAD_S = 30.0
 _LARGE_SHARE = 1 / 3
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.02, 0.5
 _FOREVER = -1
+_OTHER_CLOCK = timedelta(seconds=60)
+"""So far a host's clock may be from this machine's, when its times are compared."""
 
 
 class Loader(Protocol):
@@ -135,6 +138,7 @@ class Residency:
                 parallel=settings.parallel,
                 load_gb_per_s=machine.load_gb_per_s,
                 load_overhead_s=machine.load_overhead_s,
+                max_models=settings.max_loaded,
             )
 
         self._hosts = {
@@ -210,6 +214,9 @@ class _Host:
         self._contexts: dict[str, int | None] = {}
         self._given: dict[str, tuple[int | None, int | None]] = {}
         """The context that a load asked for, and the one it got."""
+        self._listed: dict[str, ResidentModel] = {}
+        """What the host last said is in its memory."""
+        self._told_to_stay: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._load_task: tuple[str, asyncio.Task[None]] | None = None
         self._lock = threading.RLock()
@@ -229,27 +236,55 @@ class _Host:
             self._take(snapshot.resident.values())
             if snapshot.usable_memory_gb is not None:
                 self._desk.usable_gb = snapshot.usable_memory_gb
+            if not self._listed and self._load_task is None and not self._desk.leaving:
+                self._desk.forget_most()
+            self._have_kept_stay()
 
     def _take(self, models: Iterable[ResidentModel], just_loaded: str | None = None) -> None:
         """What has just been loaded is there, whatever the list says: it may call it by the name of another
         model with the same weights, or have given it another context than asked for. Else it would be loaded
         again without an end."""
-        resident = {canonical(model.name): model for model in models}
+        self._listed = resident = {canonical(model.name): model for model in models}
         filled_gb = {name: model.size_gb for name, model in resident.items()}
         if just_loaded is not None:
             filled_gb.setdefault(just_loaded, self._desk.resident_gb[just_loaded])
             given = resident[just_loaded].context_length if just_loaded in resident else None
             self._given[just_loaded] = self._contexts.get(just_loaded), given
-        self._desk.seen(
-            filled_gb,
-            frozenset(name for name, model in resident.items() if not self._as_planned(name, model)),
-        )
+        self._desk.seen(filled_gb, self._stale())
+
+    def _stale(self) -> frozenset[str]:
+        return frozenset(name for name, model in self._listed.items() if not self._as_planned(name, model))
 
     def _as_planned(self, name: str, model: ResidentModel) -> bool:
         planned = self._contexts.get(name)
         if planned is None or model.context_length in (None, 0, planned):
             return True
         return self._given.get(name) == (planned, model.context_length)
+
+    def _have_kept_stay(self) -> None:
+        """Another program that loaded a model which is kept has given it an end: it is told once to stay.
+
+        Never while something is loaded or leaves, for then a ``keep_alive`` can block all loads for good; and
+        only with the context that is planned, for with another one it is loaded anew anyway.
+        """
+        self._told_to_stay &= {name for name, model in self._listed.items() if not model.for_ever}
+        if self._closed or not _loop_runs() or self._load_task is not None or self._desk.leaving:
+            return
+        for name, model in self._listed.items():
+            short = bool(model.expires_at) and not model.for_ever
+            ours = name in self._desk.kept and name in self._contexts and self._as_planned(name, model)
+            if short and ours and name not in self._told_to_stay:
+                self._told_to_stay.add(name)
+                self._begin(self._stay(name, model.context_length or self._contexts[name]))
+
+    async def _stay(self, model: str, num_ctx: int | None) -> None:
+        with suppress(TimeoutError, ProviderError):
+            async with asyncio.timeout(self._settings.unload_s):
+                await self._loader.preload(
+                    self._served.get(model, model), num_ctx=num_ctx, keep_alive=_FOREVER
+                )
+            with self._lock:
+                self._note_change()
 
     def load(self, now_s: float) -> HostLoad:
         with self._lock:
@@ -258,10 +293,10 @@ class _Host:
     async def seat(self, candidate: Candidate) -> Seat:
         with self._lock:
             name = canonical(candidate.served_as)
-            if self._desk.waiting >= self._settings.max_waiting and name not in self._desk.kept:
+            if name not in self._desk.kept and self._desk.queued >= self._settings.max_waiting:
                 raise HostBusy(
                     f"{candidate.host} is busy",
-                    why=f"{self._desk.waiting} requests wait there (residency.max_waiting)",
+                    why=f"{self._desk.queued} requests wait there (residency.max_waiting)",
                     hint="come back in a moment",
                     host=candidate.host,
                     model=candidate.model,
@@ -269,7 +304,7 @@ class _Host:
             number = next(self._numbers)
             seat = self._seats[number] = Seat(self, number)
             self._served[name] = candidate.served_as
-            self._contexts[name] = candidate.num_ctx
+            self._plan_context(name, candidate.num_ctx)
             estimate = candidate.estimate
             self._desk.enter(
                 Ticket(number, name, estimate.memory_gb, estimate.load_s, estimate.answering_s),
@@ -283,6 +318,12 @@ class _Host:
                 seat.leave()
                 raise
         return seat
+
+    def _plan_context(self, name: str, num_ctx: int | None) -> None:
+        """Before the desk hears of the request: what others loaded otherwise is loaded anew first."""
+        if name not in self._contexts or self._contexts[name] != num_ctx:
+            self._contexts[name] = num_ctx
+            self._desk.seen(self._desk.resident_gb, self._stale())
 
     def keeps(self, served_as: str) -> bool:
         return canonical(served_as) in self._desk.kept
@@ -342,6 +383,7 @@ class _Host:
         resident: Sequence[ResidentModel] | None = None
         limit_s = memory_gb / HUNG_GB_PER_S + HUNG_OVERHEAD_S
         served = self._served.get(model, model)
+        listed = self._listed
         begun_s = self._clock_s()
         try:
             async with asyncio.timeout(limit_s):
@@ -366,7 +408,10 @@ class _Host:
             )
             raise
         finally:
-            self._loaded(model, error, load_s or 0.0, resident)
+            if error is None:
+                self._loaded(model, load_s or 0.0, resident, listed)
+            else:
+                self._not_loaded(model, error)
 
     async def _in_memory(self) -> Sequence[ResidentModel] | None:
         """What the load really takes is known now; the next one is planned with it."""
@@ -378,34 +423,54 @@ class _Host:
     def _loaded(
         self,
         model: str,
-        error: ProviderError | None,
         load_s: float,
         resident: Sequence[ResidentModel] | None,
+        before: Mapping[str, ResidentModel],
     ) -> None:
         with self._lock:
             self._load_task = None
             self._note_change()
-            if error is None:
-                there = set(self._desk.resident_gb)
+            there = set(self._desk.resident_gb)
+            if resident is None:
                 self._desk.loaded(model)
-                if resident is not None:
-                    self._take(resident, model)
-                seats = [self._seats[n] for n in self._desk.waiting_for(model) if n in self._seats]
-                for waiting in seats:
-                    waiting.load_s = load_s
-                # Where another one has come as well, somebody else's load was waited for too.
-                alone = resident is not None and set(self._desk.resident_gb) - there <= {model}
-                if alone and load_s >= LEAST_LOAD_S:
-                    sample = Measured(load_s=load_s)
-                    self._measured(self._loader.name, model, sample)
-                    if seats:
-                        seats[0].measured = sample
             else:
-                for ticket in self._desk.load_failed(model):
-                    seat = self._seats.get(ticket.number)
-                    if seat is not None:
-                        seat.tell(error.repeated())
+                found_gb = {canonical(one.name): one.size_gb for one in resident}
+                now = datetime.now(UTC) + _OTHER_CLOCK
+                self._desk.loaded(model, found_gb, {name for name, one in before.items() if one.lasts(now)})
+                self._take(resident, model)
+            seats = [self._seats[n] for n in self._desk.waiting_for(model) if n in self._seats]
+            for waiting in seats:
+                waiting.load_s = load_s
+            # Where another one has come as well, somebody else's load was waited for too.
+            alone = resident is not None and set(self._desk.resident_gb) - there <= {model}
+            if alone and load_s >= LEAST_LOAD_S:
+                sample = Measured(load_s=load_s)
+                self._measured(self._loader.name, model, sample)
+                if seats:
+                    seats[0].measured = sample
             self._act()
+
+    def _not_loaded(self, model: str, error: ProviderError) -> None:
+        """One error for all who waited for it; behind a load that hangs also for all who wait for another,
+        which would hang in its turn."""
+        with self._lock:
+            self._load_task = None
+            self._note_change()
+            errors = {model: error}
+            hung = isinstance(error, HostTimeout)
+            for ticket in self._desk.load_hung(model) if hung else self._desk.load_failed(model):
+                if ticket.model not in errors:
+                    errors[ticket.model] = self._behind(error, ticket.model)
+                seat = self._seats.get(ticket.number)
+                if seat is not None:
+                    seat.tell(errors[ticket.model].repeated())
+            self._act()
+
+    def _behind(self, hung: ProviderError, model: str) -> ProviderError:
+        served = self._served.get(model, model)
+        return HostTimeout(
+            f"{served} was not loaded: a load before it hangs", why=hung.what, host=hung.host, model=served
+        )
 
     async def _unload(self, model: str) -> None:
         try:

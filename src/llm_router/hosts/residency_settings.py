@@ -23,8 +23,20 @@ class ResidencySettings(msgspec.Struct, frozen=True, kw_only=True):
         float, Meta(gt=0, description="the same for a model that takes more than a third of the memory")
     ] = 1_800.0
     max_waiting: Annotated[
-        int, Meta(ge=1, description="requests that may wait at one host; beyond that it counts as busy")
+        int,
+        Meta(
+            ge=1,
+            description="requests that may wait at one host, here for a load or there for their turn "
+            "(beyond `parallel` of one model); beyond that it counts as busy",
+        ),
     ] = 256
+    max_loaded: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="models that a host holds at once (OLLAMA_MAX_LOADED_MODELS, 3 per GPU where that is "
+            "not set); null: learned from the models that Ollama evicts"
+        ),
+    ] = None
     parallel: Annotated[
         int,
         Meta(

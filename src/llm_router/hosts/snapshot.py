@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Literal
 
@@ -26,6 +27,9 @@ _FOREIGN = (
     "cannot be read",
 )
 """Words in a snapshot's problem that mean: a program answers there, and it is no model server."""
+
+_FOR_EVER_YEAR = 2200
+"""An Ollama host that keeps a model without an end tells a time some 290 years ahead."""
 
 _OFTEN_TLS = ("speak HTTP", "HTTPS server", "closed without an answer")
 """Words of a problem that a server with a certificate causes where it is asked without one."""
@@ -69,6 +73,25 @@ class ResidentModel:
     @property
     def size_gb(self) -> float:
         return self.size_bytes / 1e9
+
+    @property
+    def for_ever(self) -> bool:
+        """Whether its host keeps it without an end."""
+        until = self._until
+        return until is not None and until.year >= _FOR_EVER_YEAR
+
+    def lasts(self, until: datetime) -> bool:
+        """Whether its host would keep it at least until then, asked nothing; False where it does not tell."""
+        told = self._until
+        return told is not None and told >= until
+
+    @property
+    def _until(self) -> datetime | None:
+        try:
+            told = datetime.fromisoformat(self.expires_at)
+        except ValueError:
+            return None
+        return told if told.tzinfo else told.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
