@@ -36,8 +36,8 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAAAA=="
 LIMIT_S = 20
 EXAMPLES = 25
 FAILED = re.compile("not ready|no model here can answer|the answer is empty|its own timeout_s")
-"""What comes about now and then: there is no model for it, the fake's answer has no word, a header gives it no
-time."""
+"""What comes about now and then: there is no model for it, the fake's answer has no word, a header gives it
+no time."""
 NO_INTERNALS = re.compile(r"Traceback|\.py\b|site-packages|msgspec|sqlite|object at 0x|NoneType|asyncio")
 
 schemathesis.openapi.format(
