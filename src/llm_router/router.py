@@ -479,7 +479,9 @@ class Router:
         before = self._talks.before(request)
         place, sure = (before.place, before.sure) if before is not None else (None, False)
         locked = sure and in_tool_loop(request)
-        return Moment(self._residency.loads(), place, locked, self._time_s(request))
+        return Moment(
+            self._residency.loads(), place, locked, self._time_s(request), overdue=self._watch.overdue
+        )
 
     def refuse_cloud(self, model: str | None) -> None:
         """Raises InvalidRequest for a name that means a model on the internet, unless that is allowed."""

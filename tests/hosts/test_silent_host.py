@@ -9,11 +9,13 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
-from tests.support.days import HANGS_AFTER_S, SMALL, box, nothing_left, settings_for, task
+from tests.support.days import HANGS_AFTER_S, SMALL, Clock, box, nothing_left, settings_for, task
 
 from llm_router.config import HostSettings, Settings
+from llm_router.hosts.snapshot import HostSnapshot
 from llm_router.hosts.watch import HostWatch
 from llm_router.providers.base import Timeouts
+from llm_router.providers.ollama import OllamaProvider
 from llm_router.router import Router
 from llm_router.sync import SyncRouter
 from llm_router.testing.fake_ollama import FakeOllama
@@ -71,8 +73,38 @@ async def test_once_the_look_has_failed_it_is_told_why(here: FakeOllama, hole: s
         assert not told.reachable and "0.2 s" in told.problem
 
 
+class Quiet(OllamaProvider):
+    """Tells what is true of its host while ``open`` is set, and else says nothing."""
+
+    def __init__(self, name: str, server: FakeOllama) -> None:
+        super().__init__(name, server.url, usable_memory_gb=100.0)
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def snapshot(self) -> HostSnapshot:
+        await self.open.wait()
+        return await super().snapshot()
+
+
+async def test_while_one_that_was_well_says_nothing_another_host_is_asked_for_the_same_model(
+    here: FakeOllama,
+) -> None:
+    clock = Clock()
+    with box().in_thread() as there:
+        hosts = Quiet("box0", here), Quiet("box1", there)
+        async with Router(settings=settings_for(here, there), providers=hosts, clock_s=clock) as router:
+            assert (await router.run(task(SMALL, "before"))).host == "box0"
+            clock.ahead_s += 5
+            assert (await router.run(task(SMALL, "it is there now"))).host == "box0"
+            hosts[0].open.clear()
+            clock.ahead_s += 5
+            assert (await router.run(task(SMALL, "after"))).host == "box1"
+            assert [host.reachable for host in await router.hosts()] == [True, True]
+            only = await router.decide(task(SMALL, "nobody is left out"))
+            assert {candidate.host for candidate in only.chain} == {"box0", "box1"}
+
+
 def test_without_await_it_ends_as_soon(here: FakeOllama, hole: str) -> None:
-    threads = threading.active_count()
     with SyncRouter(settings=both(here, hole, control_s=10 * HANGS_AFTER_S)) as router:
         assert router.run(task(SMALL)).host == "box0"
-    assert threading.active_count() == threads
+    assert "llm-router" not in [thread.name for thread in threading.enumerate()]

@@ -201,9 +201,11 @@ async def test_a_host_that_becomes_silent_counts_by_what_was_known_until_the_loo
     two.odd.gate, two.odd.up = asyncio.Event(), False
     assert await two.reachable() == [True, True]
     assert (await two.watch.snapshots())[1].alike(before[1])
+    assert two.watch.overdue == {"odd"}
     assert two.odd.looks == 2
     await two.looked()
     assert await two.reachable() == [True, False]
+    assert not two.watch.overdue, "then it is known to be down"
 
 
 async def test_the_first_look_holds_back_what_others_have_told_for_a_moment_only(clock: Clock) -> None:

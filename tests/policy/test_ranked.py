@@ -443,6 +443,18 @@ def test_of_two_hosts_the_one_that_has_less_to_do_answers() -> None:
     assert (decision.chain[0].model, decision.chain[0].host) == ("small", "spark-2")
 
 
+def test_of_the_hosts_of_a_model_one_that_has_not_told_for_long_comes_last_and_models_stay_in_order() -> None:
+    hosts = box("small"), box("other", name="spark-2")
+    calm = decided(*hosts)
+    odd = decided(*hosts, moment=Moment(overdue=frozenset({"spark-1"})))
+    assert [c.model for c in odd.chain] == [c.model for c in calm.chain]
+    assert sorted(map(repr, odd.chain)) == sorted(map(repr, calm.chain)), "nobody is left out"
+    assert calm.chain[0].host == "spark-1"
+    for name in {c.model for c in odd.chain}:
+        assert [c.host for c in odd.chain if c.model == name] == ["spark-2", "spark-1"]
+    assert decided(*hosts, moment=Moment(overdue=frozenset({"spark-1", "spark-2"}))).chain == calm.chain
+
+
 def test_a_model_that_does_not_fit_beside_what_is_kept_comes_after_all_others() -> None:
     kept = HostLoad(kept=frozenset({"other:latest"}))
     tight = host(*box().installed.values(), resident=box("other").resident.values(), memory_gb=75.0)

@@ -30,6 +30,8 @@ later ones, because it asks for the details of every model, for which Ollama is 
 _SURELY_S = 0.05
 """So long what was told is told again without a look at the ages: many requests come within a moment."""
 
+_NOBODY: frozenset[str] = frozenset()
+
 _Place = tuple[asyncio.AbstractEventLoop, str]
 """Looks in progress are shared within an event loop: one loop cannot wait for another's task."""
 
@@ -123,6 +125,20 @@ class HostWatch:
     def looked_s(self) -> Mapping[str, float]:
         """When the look at each host began, on the clock, that its snapshot is from."""
         return {host: kept.begun_s for host, kept in self._kept.items()}
+
+    @property
+    def overdue(self) -> frozenset[str]:
+        """Hosts that answered the last look and have not answered the one under way, with all patience."""
+        if not self._looking:
+            return _NOBODY
+        loop = asyncio.get_running_loop()
+        long_ago_s = loop.time() - self._patience_s
+        return frozenset(
+            host
+            for (where, host), look in self._looking.items()
+            if where is loop and look.begun_s <= long_ago_s and not look.task.done()
+            if (kept := self._kept.get(host)) is not None and kept.snapshot.reachable
+        )
 
     def forget(self, host: str) -> None:
         """The next request looks again, whatever the age: something just happened there."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -122,6 +122,7 @@ def ranked(
     listed: Iterable[str] = (),
     locked: bool = False,
     deadline_s: float | None = None,
+    overdue: Set[str] = frozenset(),
 ) -> list[Candidate]:
     """Best first; ties go to higher quality, then less memory, then the name, so that order is stable.
 
@@ -132,6 +133,8 @@ def ranked(
 
     Who is expected to take longer than ``deadline_s`` comes after all who are not, the quickest first: an
     answer that is late is none. Nobody is left out for it, for an estimate may be wrong.
+
+    Of the hosts of one model those that are ``overdue`` come last: they may never answer.
     """
     candidates = list(candidates)
     if len(candidates) < 2:
@@ -154,7 +157,17 @@ def ranked(
         place = places.get(c.model, len(places))
         return not goes_on, late_s, place, behind, -c.score, -c.quality, c.estimate.memory_gb, c.model, c.host
 
-    return sorted(candidates, key=key)
+    return _overdue_last(sorted(candidates, key=key), overdue)
+
+
+def _overdue_last(chain: list[Candidate], overdue: Set[str]) -> list[Candidate]:
+    """Every model keeps its places in the chain; which of its hosts has which of them changes."""
+    if not overdue:
+        return chain
+    hosts: dict[str, list[Candidate]] = {}
+    for candidate in sorted(chain, key=lambda c: c.host in overdue):
+        hosts.setdefault(candidate.model, []).append(candidate)
+    return [hosts[candidate.model].pop(0) for candidate in chain]
 
 
 def _goes_before(other: Candidate, own: Candidate) -> bool:
@@ -243,7 +256,7 @@ class _Field:
     def ranking(self, selected: str, demand: Demand, world: World, moment: Moment) -> _Ranking:
         """The chain and what it saves. Where nothing goes on, they depend on the request by its length and
         its deadline alone, so that requests of about the same length share them."""
-        if moment.loads or moment.before is not None:
+        if moment.loads or moment.overdue or moment.before is not None:
             return self._ranked(selected, demand, world, moment)
         kind = demand.paced_tokens("large"), demand.paced_tokens("small"), moment.deadline_s
         known = self._rankings.get(kind)
@@ -267,6 +280,7 @@ class _Field:
             listed=listed,
             locked=moment.locked,
             deadline_s=moment.deadline_s,
+            overdue=moment.overdue,
         )
         return tuple(chain), _savings(selected, chain, demand, world)
 

@@ -36,13 +36,15 @@ class Moment:
 
     ``loads`` by the names of hosts. ``before`` is where the turn before was answered, and ``locked`` says
     that it must stay there, as in a loop of tool calls. ``deadline_s`` is how long the whole request may
-    take, None where that has no limit.
+    take, None where that has no limit. ``overdue`` are hosts that are not known to be down and have not
+    told for a while what is true of them.
     """
 
     loads: Mapping[str, HostLoad] = field(default_factory=dict)
     before: Place | None = None
     locked: bool = False
     deadline_s: float | None = None
+    overdue: frozenset[str] = frozenset()
 
     def load(self, host: str) -> HostLoad:
         return self.loads.get(host, QUIET)
