@@ -14,6 +14,7 @@ from llm_router.hosts.load import (
     Victim,
     choose_victims,
     missing_gb,
+    missing_places,
     victims_of,
     wanted_again,
 )
@@ -42,6 +43,35 @@ def test_enough_leave_and_nobody_for_nothing(candidates: list[Victim], need_gb: 
     assert freed_gb >= need_gb - 1e-6
     for victim in chosen:
         assert freed_gb - victim.size_gb < need_gb + 1e-6, f"{victim.name} leaves for nothing"
+
+
+@given(victims(), st.floats(-50.0, 100.0), st.integers(1, 8))
+def test_as_many_leave_as_places_are_needed_and_nobody_beyond_that_for_nothing(
+    candidates: list[Victim], need_gb: float, places: int
+) -> None:
+    chosen = choose_victims(candidates, need_gb, places)
+    if chosen is None:
+        assert sum(victim.size_gb for victim in candidates) < need_gb + 1e-6
+        return
+    freed_gb = sum(victim.size_gb for victim in chosen)
+    assert set(chosen) <= set(candidates) and len(set(chosen)) == len(chosen)
+    assert len(chosen) >= min(places, len(candidates))
+    assert freed_gb >= need_gb - 1e-6
+    if len(chosen) > places:
+        for victim in chosen:
+            assert freed_gb - victim.size_gb < need_gb + 1e-6, f"{victim.name} leaves for nothing"
+    if need_gb <= 0:
+        dearest_s = max((victim.reload_s + victim.busy_s for victim in chosen), default=0.0)
+        stay = [victim for victim in candidates if victim not in chosen]
+        assert all(victim.reload_s + victim.busy_s >= dearest_s for victim in stay)
+
+
+@given(st.integers(0, 9), st.none() | st.integers(1, 6))
+def test_a_place_is_missing_where_the_others_fill_them_all(others: int, most: int | None) -> None:
+    missing = missing_places(most, others)
+    assert missing >= 0
+    assert most is None or missing == 0 or others - missing + 1 == most
+    assert most is not None or missing == 0
 
 
 @given(victims(), st.floats(0.0, 200.0), st.randoms(use_true_random=False))

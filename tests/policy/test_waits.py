@@ -147,6 +147,16 @@ def test_nobody_leaves_where_there_is_room() -> None:
     assert (wait.leaving, wait.regret_s, wait.fits) == ((), 0.0, True)
 
 
+def test_where_the_host_holds_no_more_models_the_one_that_is_missed_least_leaves() -> None:
+    asked = demand(a=0.25, c=0.125)  # a takes 10 s to load again, c 30 s
+    wait = waits("b", box("a", "c"), HostLoad(demand_per_s=asked, max_models=2))
+    assert (wait.leaving, wait.fits) == ((LATEST["a"],), True)
+    assert wait.regret_s == pytest.approx(0.25 * 10)
+    assert waits("b", box("a", "c"), HostLoad(demand_per_s=asked, max_models=3)).leaving == ()
+    kept = HostLoad(max_models=2, kept=frozenset({LATEST["a"], LATEST["c"]}))
+    assert (waits("b", box("a", "c"), kept).leaving, waits("b", box("a", "c"), kept).fits) == ((), True)
+
+
 def test_the_own_copy_with_another_context_gives_its_room_and_is_no_victim() -> None:
     where = box("d", "c", context=8192)
     # d is loaded otherwise: its 40 GB leave by themselves, and 40 / 0.8 = 50 GB fit beside c.

@@ -160,11 +160,13 @@ def _room(standing: Standing, scene: Scene, name: str) -> tuple[tuple[loads.Vict
     memory_gb, usable_gb = standing.speed.memory_gb, standing.usable_memory_gb
     if name not in scene.load.kept:
         usable_gb -= scene.load.owed_gb
-    own_gb = scene.host.resident_gb.get(name)
+    own_gb, others = scene.host.resident_gb.get(name), len(scene.host.resident_gb)
     if own_gb is not None:
+        others -= 1
         resident_gb -= own_gb
         victims = tuple([victim for victim in victims if victim.name != name])
-    chosen = loads.first_victims(victims, loads.missing_gb(memory_gb, resident_gb, usable_gb))
+    need_gb = loads.missing_gb(memory_gb, resident_gb, usable_gb)
+    chosen = loads.first_victims(victims, need_gb, loads.missing_places(scene.load.max_models, others))
     if chosen is not None:
         return chosen, True
     kept_gb = resident_gb - sum(victim.size_gb for victim in victims)
