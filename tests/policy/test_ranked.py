@@ -181,6 +181,18 @@ def test_a_lock_holds_although_the_answer_is_expected_too_late() -> None:
     assert order(OWN, WARM, before, deadline_s=60.0)[-1] == "before"
 
 
+def test_a_host_that_is_overdue_makes_no_late_answer_go_first() -> None:
+    silent, late = candidate("own", 0.9), candidate("own", 0.8, host="spark-2", takes_s=90.0)
+    quick = candidate("quick", 0.5, host="spark-2")
+    told = PolicySettings(prefer="score")
+    found = ranked([silent, late, quick], "own", told, deadline_s=60.0, overdue={"spark-1"})
+    assert [(c.model, c.host) for c in found] == [
+        ("own", "spark-1"),
+        ("quick", "spark-2"),
+        ("own", "spark-2"),
+    ]
+
+
 def test_ties_go_to_quality_then_to_less_memory_then_to_the_name_and_the_host() -> None:
     best = candidate("z", 0.5, quality=0.9, memory_gb=50)
     small = candidate("y", 0.5, memory_gb=5)

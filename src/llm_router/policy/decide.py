@@ -134,7 +134,8 @@ def ranked(
     Who is expected to take longer than ``deadline_s`` comes after all who are not, the quickest first: an
     answer that is late is none. Nobody is left out for it, for an estimate may be wrong.
 
-    Of the hosts of one model those that are ``overdue`` come last: they may never answer.
+    Of the hosts of one model those that are ``overdue`` come last: they may never answer. That puts no late
+    answer before one in time.
     """
     candidates = list(candidates)
     if len(candidates) < 2:
@@ -157,17 +158,17 @@ def ranked(
         place = places.get(c.model, len(places))
         return not goes_on, late_s, place, behind, -c.score, -c.quality, c.estimate.memory_gb, c.model, c.host
 
-    return _overdue_last(sorted(candidates, key=key), overdue)
+    return _overdue_last(sorted(candidates, key=key), overdue, deadline_s)
 
 
-def _overdue_last(chain: list[Candidate], overdue: Set[str]) -> list[Candidate]:
+def _overdue_last(chain: list[Candidate], overdue: Set[str], deadline_s: float | None) -> list[Candidate]:
     """Every model keeps its places in the chain; which of its hosts has which of them changes."""
     if not overdue:
         return chain
-    hosts: dict[str, list[Candidate]] = {}
+    hosts: dict[tuple[str, bool], list[Candidate]] = {}
     for candidate in sorted(chain, key=lambda c: c.host in overdue):
-        hosts.setdefault(candidate.model, []).append(candidate)
-    return [hosts[candidate.model].pop(0) for candidate in chain]
+        hosts.setdefault((candidate.model, candidate.is_late(deadline_s)), []).append(candidate)
+    return [hosts[candidate.model, candidate.is_late(deadline_s)].pop(0) for candidate in chain]
 
 
 def _goes_before(other: Candidate, own: Candidate) -> bool:
