@@ -56,12 +56,13 @@ from llm_router.errors import (
     UnknownModel,
 )
 from llm_router.fleet import Fleet
+from llm_router.hosts.crowd import Crowd, Visit
 from llm_router.hosts.health import Health
 from llm_router.hosts.load import HostLoad
 from llm_router.hosts.residency import NO_SEAT, Residency, Seat
 from llm_router.hosts.rests import HostRests
 from llm_router.hosts.snapshot import HostKind, HostSnapshot
-from llm_router.hosts.speeds import NOT_MEASURED, Crowd, Measured, SpeedBook, measured
+from llm_router.hosts.speeds import NOT_MEASURED, Measured, SpeedBook, measured
 from llm_router.hosts.watch import HostWatch
 from llm_router.ids import fresh_id
 from llm_router.in_step import in_step
@@ -510,7 +511,7 @@ class Router:
         provider = self._watch.provider(candidate.host)
         seat = await self._seat(run, attempt)
         attempt.measured = seat.measured
-        visit = self._crowd.enter(candidate.host)
+        visit = self._crowd.enter(candidate.host, candidate.served_as, self._clock_s())
         chunks = provider.chat(self._call(run, candidate, whole=whole))
         if seat is NO_SEAT and not candidate.resident and provider.kind == "ollama":
             chunks = self._cold.chunks((candidate.host, candidate.served_as), chunks)
@@ -524,21 +525,21 @@ class Router:
                             usage = msgspec.structs.replace(usage, load_s=_with_load(usage.load_s, seat))
                             chunk = msgspec.structs.replace(chunk, usage=usage)
                         attempt.final = chunk
-                        if visit.alone:
-                            self._measured(attempt, usage)
+                        self._measured(attempt, usage, visit)
                         continue
                     attempt.take(chunk, self._clock_s())
                     yield chunk
         except TimeoutError:
             raise self._time_spent(run, attempt) from None
         finally:
-            visit.leave()
+            self._leave(candidate.host, visit)
             seat.leave()
             await chunks.aclose()
         self._check_not_empty(run, attempt)
 
-    def _measured(self, attempt: _Running, usage: Usage) -> None:
-        """Learns from the timings of an answer that had its host to itself."""
+    def _measured(self, attempt: _Running, usage: Usage, visit: Visit) -> None:
+        """Learns from the timings of an answer that had its host to itself; where others were there, as soon
+        as that is known."""
         candidate = attempt.candidate
         sample = measured(
             prompt_tokens=usage.prompt_tokens,
@@ -547,8 +548,18 @@ class Router:
             decode_s=usage.decode_s,
             cached=candidate.stays,
         )
-        self.learn(candidate.host, candidate.served_as, sample)
-        attempt.measured = msgspec.structs.replace(sample, load_s=attempt.measured.load_s)
+        if visit.alone:
+            self.learn(candidate.host, candidate.served_as, sample)
+            attempt.measured = msgspec.structs.replace(sample, load_s=attempt.measured.load_s)
+            return
+        work_s = None
+        if usage.prefill_s is not None and usage.decode_s is not None:
+            work_s = usage.prefill_s + usage.decode_s
+        visit.worked(self._clock_s(), work_s, sample)
+
+    def _leave(self, host: str, visit: Visit) -> None:
+        for settled in visit.leave(self._clock_s()):
+            self.learn(host, settled.model, settled.sample)
 
     def _check_not_empty(self, run: _Run, attempt: _Running) -> None:
         if not attempt.begun and not _may_be_empty(run.request):
@@ -667,12 +678,12 @@ class Router:
         )
         async with self._limit(run, attempt):
             seat = await self._residency.seat(candidate)
-            visit = self._crowd.enter(candidate.host)
+            visit = self._crowd.enter(candidate.host, candidate.served_as, self._clock_s())
             try:
                 found = await self._watch.provider(candidate.host).embed(call)
                 return replace(found, load_s=_with_load(found.load_s, seat))
             finally:
-                visit.leave()
+                self._leave(candidate.host, visit)
                 seat.leave()
 
     def _failed(self, run: _Run, attempt: _Running, error: ProviderError) -> Attempt:

@@ -125,6 +125,28 @@ async def test_answers_side_by_side_teach_nothing_of_reading_and_writing(box: Fa
         assert alone.measured.decode_tokens_per_s == pytest.approx(9.0)
 
 
+async def test_answers_of_one_model_in_turn_teach_and_those_at_once_do_not() -> None:
+    """A busy gateway learns as well, where its host answers one request of a model after the other."""
+    pace = Pace(load_s_per_gb=0.01, prompt_tokens_per_s=5000.0, tokens_per_s=500.0, real_time=True)
+    counts = []
+    for parallel in (1, 3):
+        async with (
+            FakeOllama(
+                fleet_models([MODEL]),
+                memory_bytes=100 * GIB,
+                pace=pace,
+                reply=lambda _: LONG_ANSWER,
+                num_parallel=parallel,
+            ) as server,
+            Router(settings=settings_for(server)) as router,
+        ):
+            await router.run(task())
+            for _ in range(3):
+                await asyncio.gather(*(router.run(task(words=f"{n} {LONG_TASK}")) for n in range(3)))
+            counts.append((await learned(router)).decode_tokens_per_s.count)
+    assert counts[0] > counts[1]
+
+
 async def test_the_next_turn_of_a_conversation_teaches_nothing_of_reading(box: FakeOllama) -> None:
     """Most of its prompt is in the model's cache, and counted as if it had been read."""
     async with Router(settings=settings_for(box)) as router:

@@ -12,7 +12,6 @@ from llm_router.hosts.speeds import (
     NOT_MEASURED,
     PRIOR_WEIGHT,
     WINDOW,
-    Crowd,
     Evidence,
     Measured,
     ModelSpeeds,
@@ -140,16 +139,3 @@ def test_the_book_tells_the_same_until_it_matters() -> None:
     assert book.changes > before
     assert book.of("box")["phi4:latest"].decode_from(20.0) == pytest.approx(10.0, rel=0.08)
     assert book.of("other") == {}
-
-
-def test_who_was_there_at_the_same_time_was_not_alone() -> None:
-    crowd = Crowd()
-    first = crowd.enter("box")
-    elsewhere = crowd.enter("other")
-    assert first.alone and elsewhere.alone
-    second = crowd.enter("box")
-    assert not first.alone and not second.alone
-    first.leave()
-    second.leave()
-    second.leave()
-    assert crowd.enter("box").alone and not first.alone

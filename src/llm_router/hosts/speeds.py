@@ -163,36 +163,6 @@ class SpeedBook:
 _NOTHING: Mapping[str, ModelSpeeds] = {}
 
 
-class Crowd:
-    """Who is being answered at each host, so that an answer knows whether it had the host to itself."""
-
-    def __init__(self) -> None:
-        self._there: dict[str, set[Visit]] = {}
-
-    def enter(self, host: str) -> Visit:
-        there = self._there.setdefault(host, set())
-        visit = Visit(there)
-        if there:
-            visit.alone = False
-            for other in tuple(there):
-                other.alone = False
-        there.add(visit)
-        return visit
-
-
-class Visit:
-    """One request at a host; ``alone`` as long as no other one of this process was there with it."""
-
-    __slots__ = ("_there", "alone")
-
-    def __init__(self, there: set[Visit]) -> None:
-        self._there = there
-        self.alone = True
-
-    def leave(self) -> None:
-        self._there.discard(self)
-
-
 def _with(evidence: Evidence, value: float | None) -> Evidence:
     return evidence if value is None else evidence.with_sample(value)
 
