@@ -384,8 +384,9 @@ class Router:
             )
         raise self._exhausted(run, "no embedder gave an answer")
 
-    async def preload(self, model: str, *, keep_alive: Json = None) -> None:
+    async def preload(self, model: str, *, keep_alive: Json = None, host: str | None = None) -> None:
         """Has the model's host load it, or unload it where ``keep_alive`` is 0, as Ollama understands that.
+        With ``host`` it is done there and nowhere else.
 
         Where the router manages the memory of the host, both wait for their turn like any request, and what
         never leaves is not unloaded and keeps its own ``keep_alive``. Servers without such a request are left
@@ -399,7 +400,9 @@ class Router:
         else:
             request = RouteRequest(kind=ApiKind.EMBEDDING, inputs=("a short text",), model=model)
         decision, world = await self._decided(request)
-        candidate = next((c for c in decision.chain if same_model(c.model, model)), None)
+        candidate = next(
+            (c for c in decision.chain if same_model(c.model, model) and host in (None, c.host)), None
+        )
         if candidate is None:
             raise _nothing(decision, world)
         provider = self._watch.provider(candidate.host)

@@ -24,7 +24,8 @@ from llm_router.gateway.tracing import Tracing
 from llm_router.hosts.poll import Poller
 from llm_router.http1.server import Limits, Server
 from llm_router.huge_pages import collapse
-from llm_router.records.reader import measured_before, records_path
+from llm_router.preloading import preload_predicted
+from llm_router.records.reader import answers_before, measured_before, records_path
 from llm_router.records.writer import Recorder
 from llm_router.request import RouteRequest
 from llm_router.router import Router
@@ -151,6 +152,16 @@ class Serving:
             await self._remember(self.gateway.router)
             await self.gateway.router.decide(RouteRequest.from_text("hello"))
         await asyncio.to_thread(collapse)
+        if self.settings.residency.preload != "off":
+            await self._preload(self.gateway.router)
+
+    async def _preload(self, router: Router) -> None:
+        """Loads what will be asked for, while nobody asks for anything."""
+        answers = {}
+        if self.settings.residency.preload == "predicted":
+            answers = await asyncio.to_thread(answers_before, self.settings.records)
+        with suppress(LLMRouterError):
+            await preload_predicted(router, answers)
 
     def _begin_polling(self, settings: Settings) -> None:
         """By these settings from now on, and no longer by those before."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -57,6 +57,13 @@ class ResidencySettings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="models that never leave the memory, beside Mission Control and embedders"),
     ] = ()
+    preload: Annotated[
+        Literal["predicted", "kept", "off"],
+        Meta(
+            description="what the gateway loads when it starts, as far as there is room: kept: what never "
+            "leaves; predicted: also what the last day's records say will be asked for"
+        ),
+    ] = "predicted"
     unload_s: Annotated[
         float, Meta(gt=0, description="how long to wait until a model that was told to leave has left")
     ] = 30.0

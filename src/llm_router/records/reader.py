@@ -111,6 +111,12 @@ class Records:
                 found.append((str(row["host"]), told.served_as, told.measured))
         return found
 
+    def answers(self, since_s: float) -> dict[tuple[str, str], int]:
+        """How many answers each host gave by each model since then (wall clock)."""
+        query = "SELECT host, model, count(*) AS n FROM requests WHERE status=200 AND at_ns>=? GROUP BY 1, 2"
+        rows = self._all(query, (int(since_s * _NS),))
+        return {(str(row["host"]), str(row["model"])): int(row["n"]) for row in rows}
+
     def decision(self, decision_id: str) -> JsonObject | None:
         """Everything about one decision, by its id or the beginning of it; None where there is none.
 
@@ -161,6 +167,17 @@ def measured_before(settings: RecordSettings) -> list[tuple[str, str, Measured]]
             return records.measured(REMEMBERED)
     except NoRecords:
         return []
+
+
+def answers_before(settings: RecordSettings, hours: float = 24.0) -> dict[tuple[str, str], int]:
+    """How many answers each host gave by each model in the last hours; nothing where there are no records."""
+    if not settings.enabled:
+        return {}
+    try:
+        with Records(records_path(settings)) as records:
+            return records.answers(time.time() - hours * 3600)
+    except NoRecords:
+        return {}
 
 
 def _conditions(wanted: Filter, after_id: int) -> tuple[str, tuple[object, ...]]:
