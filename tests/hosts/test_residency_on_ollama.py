@@ -240,6 +240,23 @@ async def test_others_load_and_unload_behind_its_back(door: Doorway, fleet: Flee
     assert len(door.told_to_load) <= changes(wanted) + 4
 
 
+async def test_a_model_that_others_loaded_with_another_context_is_loaded_anew_by_the_desk(
+    door: Doorway, fleet: Fleet
+) -> None:
+    for letter in "ab":
+        options = {"num_ctx": 512, "num_predict": 2}
+        body = {"model": name_of(letter), "prompt": "Hello.", "stream": False, "options": options}
+        await asked("/api/generate", body)
+    with nothing_left():
+        async with router_for(door, fleet) as router:
+            ends = await ask_all(router, [task("a", f"task {n}") for n in range(3)])
+            assert letters_of(answers_in(ends)) == ["a"] * 3
+            assert door.told_to_load == [name_of("a")]
+            contexts = {m["name"]: m["context_length"] for m in (await asked("/api/ps"))["models"]}
+            assert contexts[name_of("a")] == 2048
+            assert router.loads()["box"].idle
+
+
 async def test_ten_of_twenty_leave_during_a_slow_load_and_the_others_are_answered_by_it(
     door: Doorway, fleet: Fleet
 ) -> None:
