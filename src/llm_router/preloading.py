@@ -7,7 +7,6 @@ from contextlib import suppress
 
 from llm_router import assembly
 from llm_router.errors import LLMRouterError
-from llm_router.hosts.load import QUIET
 from llm_router.hosts.predict import Wanted, to_preload
 from llm_router.hosts.snapshot import HostSnapshot
 from llm_router.policy.decide import World
@@ -36,16 +35,17 @@ async def preload_predicted(router: Router, answers: Answers) -> list[tuple[str,
 async def _next(router: Router, answers: Answers, tried: set[tuple[str, str]]) -> tuple[str, str] | None:
     world, loads = await router.world(), router.loads()
     for host in world.fleet_hosts:
-        if host.name not in loads:
+        load = loads.get(host.name)
+        if load is None:
             continue
         tags = dict(_wanted(router, answers, world, host))
         usable_gb = host.usable_memory_gb
         names = to_preload(
             host,
-            loads.get(host.name, QUIET),
+            load,
             tags,
             router.fleet.machine.usable_memory_gb if usable_gb is None else usable_gb,
-            router.settings.residency.max_loaded,
+            load.max_models,
         )
         for name in names:
             tag = next(tag for wanted, tag in tags.items() if wanted.name == name)

@@ -29,7 +29,7 @@ class ResidencySettings(msgspec.Struct, frozen=True, kw_only=True):
             description="requests that may wait at one host, here for a load or there for their turn "
             "(beyond `parallel` of one model); beyond that it counts as busy",
         ),
-    ] = 256
+    ] = 512
     max_loaded: Annotated[
         Annotated[int, Meta(ge=1)] | None,
         Meta(
