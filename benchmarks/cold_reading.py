@@ -2,10 +2,10 @@
 
     python benchmarks/cold_reading.py [--texts 200] [--pause-ms 64] [--json FILE]
 
-Caveats first. One thread; texts are English ones of 20 to 400 characters from ``training/``, each read once per
-row. While it sleeps, loops of idle priority keep the processors awake, so what is measured is memory that has
-left the caches and not a processor that wakes up. How much that is depends on the machine, and on a virtual one
-on its neighbours. Rows of one run compare; 0 MB moved means that the system has no huge pages to give.
+Caveats first. One thread; texts are English ones of 20 to 400 characters from ``training/``, each read once
+per row. While it sleeps, loops of idle priority keep the processors awake, so what is measured is memory that
+has left the caches and not a processor that wakes up. How much that is depends on the machine, and on a
+virtual one on its neighbours. Rows of one run compare; 0 MB moved means that the system has no huge pages.
 
 in a row      no pause: all that a text needs is in the caches
 after a pause the reading alone, not the pause
@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import raw_file
-from gateway import awake, prompts
 
+from gateway import awake, prompts
 from llm_router.classify.encoder import Encoder
 from llm_router.huge_pages import collapse
 

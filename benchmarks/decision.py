@@ -2,11 +2,12 @@
 
     python benchmarks/decision.py [--cases FILE.jsonl] [--hosts fleet|none] [--rounds 3] [--json FILE]
 
-Caveats first. Nothing is asked of a model: Mission Control is off, and the host is a snapshot that stands
-still (``fleet``: one that has every model; ``none``: one that refuses connections). What is timed is the wall
-clock of one process, so other programs show in the p99 and a busy machine in all of it; quote the machine
-with the figures. Requests are all different, each is measured once per round, and the first round is thrown
-away. ``--cases`` takes one request body per line instead of the built-in ones.
+Caveats first. It runs on uvloop, as ``serve`` does. Nothing is asked of a model: Mission Control is off, and
+the host is a snapshot that stands still (``fleet``: one that has every model; ``none``: one that refuses
+connections). What is timed is the wall clock of one process, so other programs show in the p99 and a busy
+machine in all of it; quote the machine with the figures. Requests are all different, each is measured once
+per round, and the first round is thrown away. ``--cases`` takes one request body per line instead of the
+built-in ones.
 
 parse      body (JSON bytes) → RouteRequest
 tokens     the token estimate of the whole request
@@ -17,7 +18,6 @@ decide     everything else: hosts, gates, scores, reasons
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import random
@@ -31,6 +31,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import raw_file
+import uvloop
 from first_decision import made_router, resident_mb
 
 from llm_router.bodies import request_from_json
@@ -235,7 +236,7 @@ def main() -> None:
     else:
         bodies = [line for line in wish.cases.read_bytes().splitlines() if line.strip()]
     start = ready_times(wish.hosts, wish.starts)
-    timings = asyncio.run(measured(bodies, wish.hosts, wish.rounds))
+    timings = uvloop.run(measured(bodies, wish.hosts, wish.rounds))
     rows, memory_mb, now = summary(timings), resident_mb(), datetime.now(UTC)
     show(rows, start, memory_mb)
     raw = {
