@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from llm_router.classify.rules import Rules, script_language
+from llm_router.classify.rules import Rules, asks_in, script_language
 from llm_router.fleet import Fleet, load_fleet
 from llm_router.request import ApiKind, Image, Message, RouteRequest, Tool, ToolCall
 
@@ -230,3 +233,19 @@ def test_tools_and_an_earlier_picture_stay_with_tool_models(rules: Rules, fleet:
         tools=(Tool("book"),),
     )
     assert judged(rules, request, fleet) == "agentic_tool_use"
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["질문", "이 글", "word ", "a", "1 ", "! ", "```x = '글'```", " " * 300, "é", "かな"]
+        ),
+        max_size=12,
+    )
+)
+def test_the_ends_of_a_text_tell_what_all_of_its_letters_would(parts: list[str]) -> None:
+    text = "".join(parts)
+    letters = [char for char in re.sub(r"```.*?(?:```|\Z)", " ", text, flags=re.DOTALL) if char.isalpha()]
+    ends = letters[:3], letters[-3:]
+    hangul = [len(end) == 3 and all("\uac00" <= char <= "\ud7af" for char in end) for end in ends]
+    assert asks_in("ko", text) is any(hangul)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Final
 
 from llm_router.classify.base import Verdict
@@ -28,6 +29,8 @@ in 10, and a short request around a pasted English text is a Korean request."""
 
 _ENDS_LETTERS = 3
 """So many letters of one script at the beginning or the end tell the language: the request stands there."""
+
+_END_CHARACTERS: Final = 200
 
 _LEAST_SHARE = 0.03
 
@@ -145,7 +148,8 @@ def script_language(text: str) -> tuple[str, float]:
     letters = len(_LETTERS.findall(prose))
     if not letters:
         return "", 0.0
-    counts = {code: len(script.findall(prose)) for code, script in _SCRIPTS.items()}
+    of_any = "".join(_ANY_SCRIPT.findall(prose))
+    counts = {code: len(script.findall(of_any)) for code, script in _SCRIPTS.items()}
     if counts["ja"] >= _KANA_SHARE * (counts["ja"] + counts["zh"]) and counts["ja"]:
         counts["ja"] += counts["zh"]
         counts["zh"] = 0
@@ -159,10 +163,20 @@ def script_language(text: str) -> tuple[str, float]:
 
 def asks_in(code: str, text: str) -> bool:
     """Whether a text begins or ends in the script of a language, code fences aside."""
-    letters = _LETTERS.findall(_CODE.sub(" ", text))
+    prose = _CODE.sub(" ", text) if "```" in text else text
     script = _SCRIPTS[code]
-    ends = letters[:_ENDS_LETTERS], letters[-_ENDS_LETTERS:]
-    return any(len(end) == _ENDS_LETTERS and all(map(script.match, end)) for end in ends)
+    first = [letter[0] for letter in islice(_LETTERS.finditer(prose), _ENDS_LETTERS)]
+    return any(
+        len(end) == _ENDS_LETTERS and all(map(script.match, end)) for end in (first, _last_letters(prose))
+    )
+
+
+def _last_letters(prose: str) -> list[str]:
+    """As many as tell a language; of a long text only its end is looked at where that has them."""
+    letters = _LETTERS.findall(prose[-_END_CHARACTERS:])
+    if len(letters) < _ENDS_LETTERS:
+        letters = _LETTERS.findall(prose)
+    return letters[-_ENDS_LETTERS:]
 
 
 def _scripts_of_examples(fleet: Fleet) -> Iterator[str]:
