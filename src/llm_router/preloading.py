@@ -38,19 +38,19 @@ async def _next(router: Router, answers: Answers, tried: set[tuple[str, str]]) -
         load = loads.get(host.name)
         if load is None:
             continue
-        tags = dict(_wanted(router, answers, world, host))
+        wanted = list(_wanted(router, answers, world, host))
+        tags = {one.name: tag for one, tag in wanted}
         usable_gb = host.usable_memory_gb
         names = to_preload(
             host,
             load,
-            tags,
+            [one for one, _ in wanted],
             router.fleet.machine.usable_memory_gb if usable_gb is None else usable_gb,
             load.max_models,
         )
         for name in names:
-            tag = next(tag for wanted, tag in tags.items() if wanted.name == name)
-            if (host.name, tag) not in tried:
-                return host.name, tag
+            if (host.name, tags[name]) not in tried:
+                return host.name, tags[name]
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
@@ -15,7 +14,6 @@ from tests.support.days import (
     OTHER,
     SMALL,
     ask_all,
-    box,
     check_books,
     check_quiet,
     loads_of,
@@ -33,12 +31,6 @@ from llm_router.router import Router
 from llm_router.serve_settings import ServeSettings
 from llm_router.testing.fake_ollama import FakeOllama, Fault
 from llm_router.testing.raw_http import RawClient
-
-
-@pytest.fixture
-def here() -> Iterator[FakeOllama]:
-    with box().in_thread() as server:
-        yield server
 
 
 async def test_what_never_leaves_and_what_was_asked_for_is_loaded_as_far_as_there_is_room(

@@ -60,12 +60,6 @@ SEEDS = range(6)
 
 
 @pytest.fixture
-def here() -> Iterator[FakeOllama]:
-    with box().in_thread() as server:
-        yield server
-
-
-@pytest.fixture
 def there() -> Iterator[FakeOllama]:
     with box().in_thread() as server:
         yield server

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from tests.support.days import (
     LIGHT,
@@ -11,7 +9,6 @@ from tests.support.days import (
     SMALL,
     Clock,
     ask_all,
-    box,
     nothing_left,
     settings_for,
     task,
@@ -22,12 +19,6 @@ from llm_router.answer import Answer
 from llm_router.hosts import residency as module
 from llm_router.router import Router
 from llm_router.testing.fake_ollama import FakeOllama, Fault
-
-
-@pytest.fixture
-def here() -> Iterator[FakeOllama]:
-    with box().in_thread() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

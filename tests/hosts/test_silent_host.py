@@ -30,12 +30,6 @@ def less_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def here() -> Iterator[FakeOllama]:
-    with box().in_thread() as server:
-        yield server
-
-
-@pytest.fixture
 def hole() -> Iterator[str]:
     """The address of a server that is stuck: the kernel takes the connections, nobody ever reads."""
     with socket.create_server(("127.0.0.1", 0), backlog=200) as listening:

@@ -90,12 +90,13 @@ class Reading:
         places: list[int] = []
         times: list[float] = []
         strange: list[str] = []
-        for word, count, place in zip(words, words.values(), map(find, words), strict=True):
+        for word, count in words.items():
+            place = find(word)
             if place is None:
                 strange.append(word)
             else:
                 places.append(place)
-                times.append(_TF[count] if count < _MOST else _TF[_MOST])
+                times.append(times_of(count))
         for word, count in middle.items():
             place = find(word)
             if place is not None:
