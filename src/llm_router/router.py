@@ -84,6 +84,10 @@ _MORE_TIME_OF_ITS_OWN = "give it more time: timeout_s, --timeout-s, or the heade
 RETRY_PAUSE_S = 0.5
 """Before the one retry of a failure that passes by itself, such as a full queue."""
 
+TIMERS_EARLY_S = 0.005
+"""What is left of a request's time below that counts as over: an event loop's timers may fire a moment before
+their time (uvloop's count in whole milliseconds), and the router's clock is another one."""
+
 WAITS_MORE_S = 60.0
 WAITS_TIMES = 3.0
 """How much longer than was expected a request waits for its turn before the next model is asked instead."""
@@ -512,10 +516,13 @@ class Router:
             yield Delta(text=text)
             return
         provider = self._watch.provider(candidate.host)
+        call = self._call(
+            run, candidate, whole=whole
+        )  # raises where the model is gone: no seat is taken then
         seat = await self._seat(run, attempt)
         attempt.measured = seat.measured
         visit = self._crowd.enter(candidate.host, candidate.served_as, self._clock_s())
-        chunks = provider.chat(self._call(run, candidate, whole=whole))
+        chunks = provider.chat(call)
         if seat is NO_SEAT and not candidate.resident and provider.kind == "ollama":
             chunks = self._cold.chunks((candidate.host, candidate.served_as), chunks)
         try:
@@ -618,7 +625,8 @@ class Router:
         return total_s if own_s is None else min(own_s, total_s)
 
     def _left_s(self, run: _Run) -> float:
-        return self._time_s(run.request) - run.spent_s - (self._clock_s() - run.begun_s)
+        left_s = self._time_s(run.request) - run.spent_s - (self._clock_s() - run.begun_s)
+        return left_s if left_s > TIMERS_EARLY_S else 0.0
 
     def _limit_told(self, request: RouteRequest) -> tuple[str, str, str]:
         """How long a request may take, what says so, and what to do where that is not enough."""

@@ -264,6 +264,21 @@ async def test_a_model_that_was_deleted_meanwhile_is_told_as_missing_and_not_as_
         assert (await router.decide(CHAT)).answer_model == "mistral:7b"
 
 
+async def test_who_finds_the_host_of_its_model_gone_leaves_no_seat_behind() -> None:
+    (known,) = fleet_models(["mistral:7b"])
+    own = replace(known, name="own:1b")
+    request = RouteRequest.from_text(CHAT, model=own.name)
+    async with FakeOllama([own]) as server:
+        router = Router(settings=settings_for(HostSettings(url=server.url, name="one")))
+        await router.run(request)
+        decision = await router.decide(request)
+    async with router:
+        router.look_again("one")
+        with pytest.raises(AllAttemptsFailed, match="gone from one"):
+            await router.run(request, decision=decision)
+        assert router.loads()["one"].idle
+
+
 async def test_a_wordless_answer_is_right_where_the_caller_asked_for_one(one: FakeOllama) -> None:
     async with Router(settings=settings_for(HostSettings(url=one.url, name="one"))) as router:
         one.fault(Fault.EMPTY_ANSWER, model="mistral:7b", path="/api/chat")
