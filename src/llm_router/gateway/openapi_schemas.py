@@ -313,6 +313,11 @@ SCHEMAS: dict[str, Schema] = {
             role=const("assistant"),
             content=one_of(TEXT, listed(ref("AnthropicSaid"), least=1)),
         ),
+        thing(
+            ("role", "content"),
+            role=const("system"),
+            content=one_of(TEXT, listed(ref("AnthropicText"), least=1)),
+        ),
     ),
     "AnthropicCount": thing(
         ("messages",),

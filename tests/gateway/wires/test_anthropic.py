@@ -200,10 +200,19 @@ class TestBlocks:
         with pytest.raises(InvalidRequest):
             asked(PATH, BODY | {"messages": [{"role": "user", "content": [block]}]})
 
-    @pytest.mark.parametrize("role", ["system", "tool", ""])
+    @pytest.mark.parametrize("role", ["developer", "tool", ""])
     def test_other_roles(self, role: str) -> None:
         with pytest.raises(InvalidRequest, match="role"):
             asked(PATH, BODY | {"messages": [{"role": role, "content": "x"}]})
+
+    @pytest.mark.parametrize("content", ["Be brief.", [{"type": "text", "text": "Be brief."}]])
+    def test_the_system_speaks_between_turns(self, content: Any) -> None:
+        turns = [*TALK, {"role": "system", "content": content}]
+        assert to_ollama(PATH, BODY | {"system": "s", "messages": turns})["messages"] == [
+            {"role": "system", "content": "s"},
+            {"role": "user", "content": "hi"},
+            {"role": "system", "content": "Be brief."},
+        ]
 
 
 class TestReply:
@@ -241,7 +250,7 @@ class TestReply:
             ("content_block_start", 2, {"type": "tool_use", "id": "t1", "name": "f", "input": {}}),
             ("content_block_delta", 2, {"type": "input_json_delta", "partial_json": '{"a":1}'}),
             ("content_block_stop", 2, None),
-            ("content_block_start", 3, {"type": "tool_use", "id": "toolu_1", "name": "g", "input": {}}),
+            ("content_block_start", 3, {"type": "tool_use", "id": "toolu_r11", "name": "g", "input": {}}),
             ("content_block_delta", 3, {"type": "input_json_delta", "partial_json": "{}"}),
             ("content_block_stop", 3, None),
         ]
@@ -273,6 +282,14 @@ class TestReply:
         assert told["stop_reason"] == "tool_use"
         assert (told["usage"]["input_tokens"], told["usage"]["output_tokens"]) == (9, 3)
         assert told["router"] == ROUTER
+
+    def test_calls_without_an_id_get_one_that_no_other_reply_has(self) -> None:
+        calls = Delta(tool_calls=(ToolCall("f", {}), ToolCall("f", {})))
+        ids = [block["id"] for block in whole(asked(PATH, BODY), calls)["content"]]
+        assert ids == ["toolu_r10", "toolu_r11"]
+        found = events(streamed(asked(PATH, BODY), calls))
+        blocks = [event["content_block"] for event in found if event["type"] == "content_block_start"]
+        assert [block["id"] for block in blocks] == ids
 
     def test_broken(self) -> None:
         found = events(asked(PATH, BODY).renderer.broken(StreamBroken("m: broke off"), TOLD))

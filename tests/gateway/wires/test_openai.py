@@ -231,7 +231,7 @@ class TestReply:
                     {"index": 0, **CALL},
                     {
                         "index": 1,
-                        "id": "call_1",
+                        "id": "call_r11",
                         "type": "function",
                         "function": {"name": "g", "arguments": "{}"},
                     },
@@ -298,6 +298,14 @@ class TestReply:
             "refusal": None,
         }
         assert told["choices"][0]["finish_reason"] == "tool_calls"
+
+    def test_calls_without_an_id_get_one_that_no_other_reply_has(self) -> None:
+        found, calls = asked(PATH, BODY), Delta(tool_calls=(ToolCall("f", {}), ToolCall("f", {})))
+        ids = [call["id"] for call in whole(found, calls)["choices"][0]["message"]["tool_calls"]]
+        assert ids == ["call_r10", "call_r11"]
+        chunks = events(streamed(asked(PATH, BODY), calls, calls))[:2]
+        shown = [call["id"] for chunk in chunks for call in chunk["choices"][0]["delta"]["tool_calls"]]
+        assert shown == [*ids, "call_r12", "call_r13"]
 
     def test_a_stream_that_breaks_ends_with_an_error_and_is_not_done(self) -> None:
         data = asked(PATH, BODY).renderer.broken(StreamBroken("m: the answer broke off"), TOLD)

@@ -297,6 +297,27 @@ class TestReply:
         assert last["type"] == "response.incomplete"
         assert last["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
 
+    def test_what_was_cut_off_is_incomplete_and_what_came_before_it_is_not(self) -> None:
+        for pieces, told in (
+            ((Delta("fo"),), ["incomplete"]),
+            ((Delta(thinking="hm"), Delta("fo")), [None, "incomplete"]),
+            ((Delta(thinking="hm"),), [None]),
+            ((), ["incomplete"]),
+            ((Delta("four"), Delta(tool_calls=(ToolCall("f", {}, "c"),))), ["completed", "completed"]),
+        ):
+            found = events(streamed(asked(PATH, BODY), *pieces, reason="length"))
+            done = [event["item"].get("status") for event in found if event["type"].endswith("item.done")]
+            assert done == told
+            again = whole(asked(PATH, BODY), *pieces, reason="length")
+            Response.model_validate(again)
+            assert again["output"] == found[-1]["response"]["output"]
+
+    def test_calls_without_an_id_get_one_that_no_other_reply_has(self) -> None:
+        calls = Delta(tool_calls=(ToolCall("f", {}), ToolCall("f", {})))
+        told = whole(asked(PATH, BODY), calls)["output"]
+        assert [item["call_id"] for item in told] == ["call_r10", "call_r11"]
+        assert told == events(streamed(asked(PATH, BODY), calls))[-1]["response"]["output"]
+
     def test_broken(self) -> None:
         renderer = asked(PATH, BODY).renderer
         renderer.begin(TOLD)

@@ -205,11 +205,13 @@ def _tools(body: _Body) -> tuple[Tool, ...]:
 def _messages(message: _Message, place: int, names: dict[str, str]) -> list[Message]:
     """One message of Anthropic's as ours: each tool result is a message of its own."""
     role = message.role
+    if role == "system":  # newer clients let it speak between turns, too
+        return [Message("system", _plain(f"messages[{place}]", message.content))]
     if role not in ("user", "assistant"):
         raise InvalidRequest(
             f"messages[{place}].role: {role[:40]!r} is not a role",
-            why="only user and assistant take turns here",
-            hint="what the system says belongs into system",
+            why="roles are user, assistant and system",
+            hint="a result of a tool is a block of a user's message",
         )
     if isinstance(message.content, str):
         return [Message("user" if role == "user" else "assistant", message.content)]
@@ -335,8 +337,10 @@ class _Renderer:
         self._open = ""
         self._index = -1
         self._calls = 0
+        self._reply_id = ""
 
     def begin(self, told: Told) -> bytes:
+        self._reply_id = told.reply_id
         message = _message(told, [], self._request)
         return _event("message_start", {"message": message})
 
@@ -350,7 +354,7 @@ class _Renderer:
             out += self._delta({"type": "text_delta", "text": piece.text})
         for call in piece.tool_calls:
             out += self._close()
-            out += self._block("tool_use", _tool_use(call, self._calls) | {"input": {}})
+            out += self._block("tool_use", _tool_use(call, self._reply_id, self._calls) | {"input": {}})
             arguments = _encoder.encode(call.arguments).decode()
             out += self._delta({"type": "input_json_delta", "partial_json": arguments})
             self._calls += 1
@@ -398,7 +402,7 @@ class _Renderer:
             content.append({"type": "thinking", "thinking": answer.thinking, "signature": ""})
         if answer.text or not answer.tool_calls:
             content.append({"type": "text", "text": answer.text})
-        content += [_tool_use(call, n) for n, call in enumerate(answer.tool_calls)]
+        content += [_tool_use(call, told.reply_id, n) for n, call in enumerate(answer.tool_calls)]
         message = _message(told, content, self._request)
         message |= {"stop_reason": _stop_reason(answer), "usage": _usage(answer, self._request)}
         return _encoder.encode(message | {"router": told.router})
@@ -424,10 +428,11 @@ def _message(told: Told, content: list[Json], request: RouteRequest) -> JsonObje
 _UNCACHED: JsonObject = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
 
 
-def _tool_use(call: ToolCall, number: int) -> dict[str, Json]:
+def _tool_use(call: ToolCall, reply_id: str, number: int) -> dict[str, Json]:
+    """A whole call. Where the server gave no id, it is ours: clients tell calls of all turns apart by it."""
     return {
         "type": "tool_use",
-        "id": call.id or f"toolu_{number}",
+        "id": call.id or f"toolu_{reply_id}{number}",
         "name": call.name,
         "input": call.arguments,
     }

@@ -111,10 +111,12 @@ class _Renderer:
     def __init__(self, *, usage: bool) -> None:
         self._usage = usage
         self._chunk = partial(_Chunk, "", 0, "")
+        self._reply_id = ""
         self._calls = 0
         self._spoken = False
 
     def begin(self, told: Told) -> bytes:
+        self._reply_id = told.reply_id
         self._chunk = partial(_Chunk, f"chatcmpl-{told.reply_id}", int(told.created_s), told.model)
         return b""
 
@@ -133,8 +135,8 @@ class _Renderer:
             delta.reasoning = delta.reasoning_content = piece.thinking
         if piece.tool_calls:
             delta.tool_calls = [
-                {"index": self._calls + n, **tool_call(call, self._calls + n)}
-                for n, call in enumerate(piece.tool_calls)
+                {"index": n, **tool_call(call, self._reply_id, n)}
+                for n, call in enumerate(piece.tool_calls, self._calls)
             ]
             self._calls += len(piece.tool_calls)
         return self._event(_Choice(delta, logprobs=_logprobs(piece.logprobs)))
@@ -168,7 +170,9 @@ class _Renderer:
         if answer.thinking:
             message |= {"reasoning": answer.thinking, "reasoning_content": answer.thinking}
         if answer.tool_calls:
-            message["tool_calls"] = [tool_call(call, n) for n, call in enumerate(answer.tool_calls)]
+            message["tool_calls"] = [
+                tool_call(call, told.reply_id, n) for n, call in enumerate(answer.tool_calls)
+            ]
         message["refusal"] = None
         choice: JsonObject = {"index": 0, "message": message, "finish_reason": finish_reason(answer)}
         shown: JsonObject = {"content": token_logprobs(answer.logprobs), "refusal": None}
@@ -196,11 +200,11 @@ def raw_events(raw_end: Sequence[bytes], told: Told) -> bytes:
     return b"".join([b"data: %b\n\n" % event for event in ends]) + DONE
 
 
-def tool_call(call: ToolCall, number: int) -> dict[str, Json]:
-    """A whole call, with an id of ours where the server gave none."""
+def tool_call(call: ToolCall, reply_id: str, number: int) -> dict[str, Json]:
+    """A whole call. Where the server gave no id, it is ours: clients tell calls of all turns apart by it."""
     arguments = _encoder.encode(call.arguments).decode()
     return {
-        "id": call.id or f"call_{number}",
+        "id": call.id or f"call_{reply_id}{number}",
         "type": "function",
         "function": {"name": call.name, "arguments": arguments},
     }

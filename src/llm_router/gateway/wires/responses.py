@@ -304,13 +304,14 @@ class _Renderer:
         return out
 
     def final(self, answer: Answer, told: Told) -> bytes:
-        out = self._closed()
         status = _status(answer)
+        out = b"" if self._output or self._open else self._opened("message")
+        out += self._closed(status)
         response = self._response(told, status, answer, told.router)
         return out + self._event(f"response.{status}", response=response)
 
     def broken(self, error: LLMRouterError, told: Told) -> bytes:
-        out = self._closed()
+        out = self._closed("incomplete")
         told_error = error_object(error, error.http_status)
         response = self._response(told, "failed", None, told.router)
         response["error"] = {"code": "server_error", "message": told_error["message"]}
@@ -320,10 +321,13 @@ class _Renderer:
         self._told = told
         if answer.thinking:
             self._output.append(self._reasoning(answer.thinking))
-        if answer.text or not answer.tool_calls:
-            self._output.append(self._message(answer.text, "completed", answer.logprobs))
-        self._output += [self._call(call, "completed") for call in answer.tool_calls]
-        return _encoder.encode(self._response(told, _status(answer), answer, told.router))
+        status = _status(answer)
+        if answer.text or not (answer.tool_calls or answer.thinking):
+            ended = "completed" if answer.tool_calls else status
+            self._output.append(self._message(answer.text, ended, answer.logprobs))
+        for call in answer.tool_calls:  # one by one: the number of those before is part of an id
+            self._output.append(self._call(call, "completed"))
+        return _encoder.encode(self._response(told, status, answer, told.router))
 
     def vectors(self, answer: EmbeddingAnswer, told: Told) -> bytes:
         raise NotImplementedError
@@ -354,7 +358,8 @@ class _Renderer:
         out += self._event("response.output_item.added", output_index=len(self._output), item=self._open)
         return out + self._of_item("response.content_part.added", content_index=0, part=_part(""))
 
-    def _closed(self) -> bytes:
+    def _closed(self, status: str = "completed") -> bytes:
+        """Ends the item that is open, with the status of a message that goes on no further."""
         item, self._open = self._open, self._open
         if item is None:
             return b""
@@ -367,7 +372,7 @@ class _Renderer:
             out += self._of_item("response.reasoning_summary_part.done", summary_index=0, part=part)
         else:
             logprobs, self._logprobs = self._logprobs, []
-            done = self._message(text, "completed", logprobs) | {"id": item["id"]}
+            done = self._message(text, status, logprobs) | {"id": item["id"]}
             out = self._of_item("response.output_text.done", content_index=0, text=text, logprobs=logprobs)
             out += self._of_item("response.content_part.done", content_index=0, part=_part(text, logprobs))
         out += self._event("response.output_item.done", output_index=len(self._output), item=done)
