@@ -88,6 +88,10 @@ TIMERS_EARLY_S = 0.005
 """What is left of a request's time below that counts as over: an event loop's timers may fire a moment before
 their time (uvloop's count in whole milliseconds), and the router's clock is another one."""
 
+LEAST_LOOK_S = 2.0
+"""So long is always waited for the hosts, which is more than for one of which something is known: with the
+shortest limit it is still decided, and told who would be late."""
+
 WAITS_MORE_S = 60.0
 WAITS_TIMES = 3.0
 """How much longer than was expected a request waits for its turn before the next model is asked instead."""
@@ -225,7 +229,7 @@ class Router:
 
         With ``category`` the kind of task is taken from the caller and not classified; with ``policy`` it is
         decided by these settings and not by ``settings.policy``. Raises UnknownModel or UnknownCategory for a
-        name that nobody knows.
+        name that nobody knows, NotInTime where all of its ``timeout_s`` went into looking for a host.
         """
         return (await self._decided(_as_request(request), category, policy))[0]
 
@@ -450,7 +454,10 @@ class Router:
                 policy = preferring(self.settings.policy, request.wish.prefer)
         classification = await self._cascade.classify(request) if category is None else _asked_for(category)
         await in_step()
-        world = await self._world(policy)
+        if request.timeout_s is None:
+            world = await self._world(policy)
+        else:
+            world = await self._world_in_time(request, begun_s, policy)
         meant = self._meant(request, classification.category)
         decision = decide(meant, classification, world, self._moment(request))
         elapsed_ms = (self._clock_s() - begun_s) * 1000
@@ -482,6 +489,22 @@ class Router:
         if world is None:
             world = self._worlds[policy] = World(self.fleet, hosts, policy)
         return world
+
+    async def _world_in_time(
+        self, request: RouteRequest, begun_s: float, policy: PolicySettings | None
+    ) -> World:
+        """Raises NotInTime where hosts of which nothing is known yet are silent until the time is over."""
+        left_s = self._time_s(request) - (self._clock_s() - begun_s)
+        try:
+            async with asyncio.timeout(max(left_s, LEAST_LOOK_S)) as limit:
+                return await self._world(policy)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            whole, where, hint = self._limit_told(request)
+            raise NotInTime(
+                f"the hosts did not tell what they have within {whole} ({where})", attempts=(), hint=hint
+            ) from None
 
     def _moment(self, request: RouteRequest) -> Moment:
         before = self._talks.before(request)
@@ -516,9 +539,7 @@ class Router:
             yield Delta(text=text)
             return
         provider = self._watch.provider(candidate.host)
-        call = self._call(
-            run, candidate, whole=whole
-        )  # raises where the model is gone: no seat is taken then
+        call = self._call(run, candidate, whole=whole)  # before a seat is taken: it may raise
         seat = await self._seat(run, attempt)
         attempt.measured = seat.measured
         visit = self._crowd.enter(candidate.host, candidate.served_as, self._clock_s())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -251,6 +252,42 @@ async def test_a_host_that_does_not_tell_what_it_has_costs_no_more_than_the_limi
         REQUEST, frozenset(fleet.categories), {}
     )
     assert "in time" in verdict.note
+
+
+async def test_a_hurried_request_waits_for_a_part_of_its_time_and_blames_nobody(
+    fleet: Fleet, ollama: FakeOllama
+) -> None:
+    ollama.fault(Fault.SLOW_TOKENS, after=0)
+    hurried = replace(REQUEST, timeout_s=0.8)
+    async with Wired(fleet, ollama, settings=MissionControlSettings(failures_until_rest=1)) as wired:
+        for _ in range(2):
+            verdict = await wired.ask(hurried)
+            assert verdict.note == "not waited for any longer: the request may take 0.8 s in all"
+        await ollama.until(lambda server: server.cancelled == 2)
+        ollama.release()
+        assert (await wired.ask(hurried)).category is not None
+
+
+async def test_who_is_not_in_a_hurry_waits_on_for_what_a_hurried_one_has_asked(
+    fleet: Fleet, ollama: FakeOllama
+) -> None:
+    ollama.fault(Fault.SLOW_TOKENS, after=0)
+    async with Wired(fleet, ollama, settings=MissionControlSettings(timeout_s=60)) as wired:
+        hurried = asyncio.ensure_future(wired.ask(replace(REQUEST, timeout_s=0.8)))
+        patient = asyncio.ensure_future(wired.ask(REQUEST))
+        assert (await hurried).category is None
+        ollama.release()
+        assert (await patient).category is not None
+    assert len(asked(ollama)) == 1
+
+
+async def test_for_a_hurried_request_it_is_not_loaded(fleet: Fleet, ollama: FakeOllama) -> None:
+    async with Wired(fleet, ollama) as wired:
+        wired.targets = [replace(target, resident=False) for target in wired.targets]
+        verdict = await wired.ask(replace(REQUEST, timeout_s=39.0))
+        assert verdict.note == "not asked: it must be loaded first, and the request may take 39 s in all"
+        assert asked(ollama) == []
+        assert (await wired.ask(replace(REQUEST, timeout_s=41.0))).category is not None
 
 
 async def test_a_caller_who_goes_away_cancels_it_and_blames_nobody(fleet: Fleet, ollama: FakeOllama) -> None:

@@ -6,12 +6,15 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import msgspec
 import pytest
 from tests.support.days import HANGS_AFTER_S, SMALL, Clock, box, nothing_left, settings_for, task
 
+from llm_router import router as router_module
 from llm_router.config import HostSettings, Settings
+from llm_router.errors import NotInTime
 from llm_router.hosts.snapshot import HostSnapshot
 from llm_router.hosts.watch import HostWatch
 from llm_router.providers.base import Timeouts
@@ -55,6 +58,19 @@ async def test_requests_for_a_host_that_is_well_do_not_wait_for_one_that_is_sile
             silent, well = await router.hosts()
             assert (silent.reachable, well.reachable) == (False, True)
             assert any("_look" in repr(one) for one in asyncio.all_tasks()), "it is still being looked at"
+
+
+async def test_a_request_waits_for_a_first_look_no_longer_than_it_may_take(
+    hole: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router_module, "LEAST_LOOK_S", 0.1)
+    hosts = (HostSettings(url=hole, name="hole", memory_gb=100.0),)
+    settings = Settings(hosts=hosts, timeouts=Timeouts(control_s=10 * HANGS_AFTER_S))
+    with nothing_left():
+        async with Router(settings=settings) as router, asyncio.timeout(HANGS_AFTER_S):
+            with pytest.raises(NotInTime, match=r"within 0\.05 s \(its own timeout_s\)") as caught:
+                await router.run(replace(task(None), timeout_s=0.05))
+            assert caught.value.hint
 
 
 async def test_once_the_look_has_failed_it_is_told_why(here: FakeOllama, hole: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,9 @@ _MOST_CHARACTERS = 4096
 
 _THINKING_TOKENS = 512
 """For a model that cannot be told not to think."""
+
+HURRIED_SHARE = 0.25
+"""Of the time that a request gives itself, what asking may take: the rest is for the answer. A judgement."""
 
 _REFUSALS_OF_A_FIELD = (400, 422, 501)
 
@@ -128,20 +132,32 @@ class MissionControl:
         if len(candidates) < 2:
             return Verdict(note="not asked: only one category is possible")
         begun_s = asyncio.get_running_loop().time()
+        own_s = math.inf if request.timeout_s is None else HURRIED_SHARE * request.timeout_s
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
+            async with asyncio.timeout(min(self._settings.timeout_s, own_s)):
                 targets = await self._locate()
         except TimeoutError:
             return Verdict(note="not asked: the hosts did not tell in time what they have")
         target, why_not = self._admitted(targets)
         if target is None:
             return Verdict(note=why_not)
+        if not target.resident and own_s < self._settings.load_timeout_s:
+            # Who gives a load up has it done again by the next one.
+            return Verdict(note=f"not asked: it must be loaded first, and the request {_may_take(request)}")
         asked = self._question(target, request, candidates)
         key = _digest(target, asked)
         known = self._recent.get(key)
         if known is not None:
             return self._verdict(known, candidates, allowed, before, f"{target.model} said before")
-        told = await self._flights.share(key, lambda: self._asked(target, asked, candidates, key, begun_s))
+        try:
+            async with asyncio.timeout_at(begun_s + own_s if own_s < math.inf else None) as limit:
+                told = await self._flights.share(
+                    key, lambda: self._asked(target, asked, candidates, key, begun_s)
+                )
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return Verdict(note=f"not waited for any longer: the request {_may_take(request)}")
         if isinstance(told, _Silence):
             return Verdict(note=told.why)
         return self._verdict(told, candidates, allowed, before, f"{target.model} says")
@@ -264,6 +280,10 @@ class MissionControl:
         if not known:
             probabilities = dict.fromkeys(sorted(allowed), 0.0) | probabilities
         return Verdict(probabilities=probabilities, evidence=(Evidence("mission_control", told),))
+
+
+def _may_take(request: RouteRequest) -> str:
+    return f"may take {request.timeout_s:g} s in all"
 
 
 def _known(allowed: frozenset[str], before: Mapping[str, float]) -> dict[str, float]:
