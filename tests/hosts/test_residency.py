@@ -118,6 +118,20 @@ async def test_a_load_that_hangs_ends_for_all_who_wait(
         assert router.loads()["box"].idle
 
 
+async def test_who_waits_when_the_router_is_closed_is_told_so(box: FakeOllama) -> None:
+    router = Router(settings=settings_for(box))
+    box.fault(Fault.SLOW_LOAD)
+    asking = [asyncio.ensure_future(router.run(task(model, "hello"))) for model in (SMALL, "qwen2.5:14b")]
+    await box.until(lambda server: server.loading is not None)
+    async with asyncio.timeout(10):
+        while router.loads()["box"].of("qwen2.5:14b").waiting == 0:
+            await asyncio.sleep(0.01)
+        await router.close()
+        ends = await asyncio.gather(*asking, return_exceptions=True)
+    assert all("the router was closed" in str(end) for end in ends), ends
+    box.release()
+
+
 async def test_a_full_queue_says_that_the_host_is_busy(box: FakeOllama) -> None:
     async with Router(settings=settings_for(box, max_waiting=1)) as router:
         box.fault(Fault.SLOW_LOAD, model=SMALL, times=1)

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from llm_router.decision import Candidate
-from llm_router.errors import HostBusy, HostTimeout, ProviderError, RunnerFailed
+from llm_router.errors import HostBusy, HostTimeout, HostUnreachable, ProviderError, RunnerFailed
 from llm_router.fleet.schema import Machine
 from llm_router.hosts.desk import Desk, Load, Start, Ticket, Unload
 from llm_router.hosts.load import HostLoad
@@ -181,7 +181,7 @@ class Residency:
         return here is not None and here.keeps(served_as)
 
     async def close(self) -> None:
-        """Gives up what is being loaded from here."""
+        """Gives up what is being loaded from here. Who waits for a load, or comes later, gets HostUnreachable."""
         for here in self._hosts.values():
             await here.close()
 
@@ -292,6 +292,8 @@ class _Host:
 
     async def seat(self, candidate: Candidate) -> Seat:
         with self._lock:
+            if self._closed:
+                raise self._no_more()
             name = canonical(candidate.served_as)
             if name not in self._desk.kept and self._desk.queued >= self._settings.max_waiting:
                 raise HostBusy(
@@ -507,6 +509,13 @@ class _Host:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        with self._lock:
+            for seat in self._seats.values():
+                seat.tell(self._no_more())
+
+    def _no_more(self) -> ProviderError:
+        name = self._loader.name
+        return HostUnreachable(f"{name} is asked nothing more", why="the router was closed", host=name)
 
 
 def _loop_runs() -> bool:
