@@ -14,6 +14,7 @@ import pytest
 
 from llm_router.config import HostSettings, RoutingSettings, Settings
 from llm_router.gateway.serving import Serving
+from llm_router.hosts.residency_settings import ResidencySettings
 from llm_router.policy.settings import PolicySettings
 from llm_router.records.reader import Records
 from llm_router.records.settings import RecordSettings
@@ -81,7 +82,10 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Starts a gateway with settings of one's own; everything is closed at the end of the test."""
+    """Starts a gateway with settings of one's own; everything is closed at the end of the test.
+
+    It loads nothing by itself: what is in memory is then what the test asked for.
+    """
     async with AsyncExitStack() as stack:
 
         async def begin(
@@ -93,12 +97,16 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             **more: Any,
         ) -> Here:
             ollama = await stack.enter_async_context(fake or FakeOllama(fleet_models(HERE)))
+            mine: dict[str, Any] = {
+                "routing": RoutingSettings(stand_in="never"),
+                "residency": ResidencySettings(preload="off"),
+            }
             made = Settings(
                 hosts=(HostSettings(url=ollama.url, name="ollama"), *hosts),
                 policy=PolicySettings(prefer="map"),
                 serve=ServeSettings(**{"port": 0, "log": "off", "shutdown_grace_s": 2.0, **(serve or {})}),
                 records=RecordSettings(path=str(tmp_path / "records.sqlite3")),
-                **({"routing": RoutingSettings(stand_in="never")} | (settings or {})),
+                **(mine | (settings or {})),
             )
             serving = Serving(made, **more)
             host, port = await serving.start()

@@ -212,3 +212,28 @@ async def test_with_no_host_the_embedded_engine_answers_on_every_wire() -> None:
             assert b'"host":"embedded"' in told
     finally:
         await serving.close()
+
+
+async def test_a_virtual_model_has_the_context_of_whatever_server_answers(
+    gateway: tuple[str, Scripted],
+) -> None:
+    url, _ = gateway
+    async with aiohttp.ClientSession() as http:
+        async with http.post(f"{url}/api/show", json={"model": "auto"}) as reply:
+            shown = await reply.json()
+        async with http.get(f"{url}/v1/models/auto") as reply:
+            listed = await reply.json()
+    assert shown["model_info"]["router.context_length"] == listed["context_length"] > 2048
+
+
+async def test_a_model_that_two_servers_hold_is_listed_once(
+    start: Start,
+    scripted: Scripted,  # noqa: F811
+) -> None:
+    scripted.body = MODELS.replace("served", "mistral:7b").encode()
+    here = await start(hosts=(HostSettings(url=scripted.url, name="vllm", kind="openai"),))
+    assert [m["name"] for m in (await here.get("/api/ps"))[1]["models"]] == ["mistral:7b"]
+    async with here.http.post(f"{here.ollama.url}/api/generate", json={"model": "mistral:7b"}) as loaded:
+        assert loaded.status == 200
+    (model,) = (await here.get("/api/ps"))[1]["models"]
+    assert model["name"] == "mistral:7b" and model["size"] > 0  # as Ollama tells it

@@ -53,12 +53,15 @@ def virtual_models(world: World, caller: Caller = ANYONE) -> tuple[Virtual, ...]
     here = {name: found for name, found in answering.items() if found}
     every = tuple(candidate for found in here.values() for candidate in found)
     talks = [found for name, found in here.items() if not _embeds(name, world)] or list(here.values())
-    context = min(map(_context, talks), default=0)
+    context = min((_context(found, world) for found in talks), default=0)
     about = {"auto": "the router chooses", "auto-fast": "the quickest answer", "auto-best": "the best answer"}
     whole = [_virtual(name, about[name], every, context, world) for name in AUTO_NAMES if every]
     return (
         *whole,
-        *(_virtual(f"auto:{n}", f"{n} tasks", found, _context(found), world) for n, found in here.items()),
+        *(
+            _virtual(f"auto:{name}", f"{name} tasks", found, _context(found, world), world)
+            for name, found in here.items()
+        ),
     )
 
 
@@ -75,8 +78,11 @@ def _candidates(category: str, world: World) -> tuple[Candidate, ...]:
     return decide(request, Classification(category, 1.0, "explicit", {category: 1.0}), world).chain
 
 
-def _context(candidates: Sequence[Candidate]) -> int:
-    return max((candidate.num_ctx or 0 for candidate in candidates), default=0)
+def _context(candidates: Sequence[Candidate], world: World) -> int:
+    """Of a candidate itself only what Ollama is told is known; other servers have a context, too."""
+    hosts = {host.name: host for host in world.hosts}
+    standings = (world.standing(candidate.model, hosts[candidate.host]) for candidate in candidates)
+    return max((standing.num_ctx for standing in standings), default=0)
 
 
 def _virtual(name: str, about: str, candidates: Iterable[Candidate], context: int, world: World) -> Virtual:
@@ -267,9 +273,9 @@ def unknown(name: str, world: World, caller: Caller) -> UnknownModel:
 
 
 async def resident(router: Router, caller: Caller) -> JsonObject:
-    """``GET /api/ps``: what is in memory, host by host, as each tells it."""
+    """``GET /api/ps``: what is in memory, as each host tells it; each name once, as in ``tags``."""
     world = await router.world()
-    entries: list[Any] = []
+    found: list[Any] = []
     for provider, host in zip(router.providers, world.hosts, strict=True):
         if isinstance(provider, OllamaProvider) and host.reachable:
             try:
@@ -277,9 +283,9 @@ async def resident(router: Router, caller: Caller) -> JsonObject:
             except ProviderError:
                 continue
             models = told.get("models") if isinstance(told, dict) else None
-            entries += models if isinstance(models, list) else []
+            found += models if isinstance(models, list) else []
         elif host.kind != "ollama":
-            entries += [
+            found += [
                 {
                     "name": canonical(model.name),
                     "model": canonical(model.name),
@@ -292,12 +298,12 @@ async def resident(router: Router, caller: Caller) -> JsonObject:
                 }
                 for model in host.resident.values()
             ]
-    return {"models": [e for e in entries if not caller.limited or _is_seen(e, world, caller)]}
-
-
-def _is_seen(entry: object, world: World, caller: Caller) -> bool:
-    name = entry.get("name") if isinstance(entry, dict) else None
-    return isinstance(name, str) and sees(caller, name, world)
+    entries: dict[str, Any] = {}
+    for entry in found:
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if isinstance(name, str) and sees(caller, name, world):
+            entries.setdefault(canonical(name), entry)
+    return {"models": list(entries.values())}
 
 
 async def openai_models(router: Router, caller: Caller) -> list[JsonObject]:
