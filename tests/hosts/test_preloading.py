@@ -93,3 +93,23 @@ async def test_the_gateway_does_it_when_it_starts(here: FakeOllama, tmp_path: Pa
     wanted = {"predicted": {EMBEDDER, LIGHT, SMALL}, "kept": {EMBEDDER, LIGHT}, "off": set()}[preload]
     assert set(here.resident) == wanted
     check_books(here)
+
+
+async def test_settings_that_are_read_again_meanwhile_have_the_new_router_go_on(here: FakeOllama) -> None:
+    settings = msgspec.structs.replace(
+        settings_for(here, pins=(LIGHT, SMALL)),
+        serve=ServeSettings(port=0, log="off"),
+        records=RecordSettings(enabled=False),
+    )
+    serving = Serving(settings, load=lambda: settings)
+    here.fault(Fault.SLOW_LOAD)
+    with nothing_left():
+        await serving.start()
+        before = serving.gateway.router
+        await here.until(lambda server: server.loading is not None)
+        assert await serving.reload()
+        here.release()
+        await here.until(lambda server: set(server.resident) == {EMBEDDER, LIGHT, SMALL})
+        assert serving.gateway.router is not before and before.loads()["box0"].idle
+        await serving.close()
+    check_books(here)

@@ -124,7 +124,7 @@ async def test_who_waits_when_the_router_is_closed_is_told_so(box: FakeOllama) -
     asking = [asyncio.ensure_future(router.run(task(model, "hello"))) for model in (SMALL, "qwen2.5:14b")]
     await box.until(lambda server: server.loading is not None)
     async with asyncio.timeout(10):
-        while router.loads()["box"].of("qwen2.5:14b").waiting == 0:
+        while router.loads()["box"].of("qwen2.5:14b").waiting == 0:  # noqa: ASYNC110 - nothing else tells
             await asyncio.sleep(0.01)
         await router.close()
         ends = await asyncio.gather(*asking, return_exceptions=True)

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from llm_router.config import Settings, user_directory
 from llm_router.errors import ConfigError, LLMRouterError
@@ -112,6 +113,7 @@ class Serving:
         self._stopping = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[bool] | None = None
         self._polling: asyncio.Task[None] | None = None
 
     def _observers(self) -> Iterator[Observer]:
@@ -152,13 +154,14 @@ class Serving:
             await self._remember(self.gateway.router)
             await self.gateway.router.decide(RouteRequest.from_text("hello"))
         await asyncio.to_thread(collapse)
-        if self.settings.residency.preload != "off":
-            await self._preload(self.gateway.router)
+        await self._preload(self.gateway.router, self.settings)
 
-    async def _preload(self, router: Router) -> None:
-        """Loads what will be asked for, while nobody asks for anything."""
+    async def _preload(self, router: Router, settings: Settings) -> None:
+        """Loads what will be asked for by these settings, while nobody asks for anything."""
+        if settings.residency.preload == "off":
+            return
         answers = {}
-        if self.settings.residency.preload == "predicted":
+        if settings.residency.preload == "predicted":
             answers = await asyncio.to_thread(answers_before, self.settings.records)
         with suppress(LLMRouterError):
             await preload_predicted(router, answers)
@@ -200,10 +203,9 @@ class Serving:
         self._reloading = asyncio.ensure_future(self.reload())
 
     async def close(self) -> None:
-        for task in (self._looking, self._warming, self._polling):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
+        # Last what the first two may have begun anew.
+        for task in (self._looking, self._reloading, self._warming, self._polling):
+            await _ended(task)
         await self.server.shutdown(self.settings.serve.shutdown_grace_s)
         await self.gateway.router.close()
         if self._tracing is not None:
@@ -246,6 +248,8 @@ class Serving:
             raise
         self.gateway.keys = keys
         self._begin_polling(settings)
+        await _ended(self._warming)  # of the router before, which nobody may use once it is closed
+        self._warming = asyncio.ensure_future(self._preload(router, settings))
         await self.gateway.exchange_router(router)
         await asyncio.to_thread(collapse)
 
@@ -260,6 +264,13 @@ class Serving:
 
     def _stamps(self) -> tuple[tuple[int, int] | None, ...]:
         return tuple(map(_stamp, self._files))
+
+
+async def _ended(task: asyncio.Task[Any] | None) -> None:
+    """Cancels it, and waits until it has ended."""
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -181,7 +181,8 @@ class Residency:
         return here is not None and here.keeps(served_as)
 
     async def close(self) -> None:
-        """Gives up what is being loaded from here. Who waits for a load, or comes later, gets HostUnreachable."""
+        """Gives up what is being loaded from here. Who waits for a load, or comes later, gets
+        HostUnreachable."""
         for here in self._hosts.values():
             await here.close()
 
