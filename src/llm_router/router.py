@@ -197,6 +197,13 @@ class Router:
         for host, model, sample in samples:
             self.learn(host, model, sample)
 
+    def take_over(self, before: Router) -> None:
+        """Goes on with the conversations of the router whose place it takes: they stay where they are.
+
+        Both know from then on what either answers.
+        """
+        self._talks = before._talks
+
     def look_again(self, host: str) -> None:
         """What is known of a host is old: something was changed there."""
         self._watch.forget(host)

@@ -16,6 +16,7 @@ from llm_router.gateway.keys import hash_of
 from llm_router.gateway.serving import Serving
 from llm_router.hosts.residency_settings import ResidencySettings
 from llm_router.records.settings import RecordSettings
+from llm_router.request import Message, RouteRequest
 from llm_router.serve_settings import ServeSettings
 from llm_router.testing.fake_models import fleet_models
 from llm_router.testing.fake_ollama import FakeOllama
@@ -140,6 +141,17 @@ async def test_how_often_hosts_are_looked_at_follows_the_settings(running: Runni
         assert (serving._polling is not None) is looks
     await asyncio.wait([before])
     assert before.cancelled()
+
+
+async def test_a_conversation_stays_where_it_was(running: Running) -> None:
+    task = Message("user", "What's 2+2?")
+    before = running.serving.gateway.router
+    answer = await before.run(RouteRequest(messages=(task,)))
+    assert await running.serving.reload()
+    after = running.serving.gateway.router
+    assert after is not before
+    turns = (task, Message("assistant", answer.text), Message("user", "And 3+3?"))
+    assert (await after.decide(RouteRequest(messages=turns))).chain[0].stays
 
 
 async def test_two_at_once_end_with_one_router(running: Running) -> None:

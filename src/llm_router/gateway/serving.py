@@ -241,6 +241,7 @@ class Serving:
             )
         router = await asyncio.to_thread(lambda: Router(settings=settings))
         try:
+            router.take_over(self.gateway.router)
             await self._remember(router)
             await router.classify("hello")  # loads what the first request would wait for
         except BaseException:
