@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from llm_router.config import HostSettings, RoutingSettings, Settings
@@ -162,3 +164,10 @@ async def test_what_is_in_memory_answers_where_it_is_good_enough(box: FakeOllama
         decision = await router.decide("What's 2+2?")
         assert (decision.selected_model, decision.answer_model) == (SMALL, "qwen2.5:14b")
         assert "answers instead" in decision.routing_reasoning
+
+
+@pytest.mark.parametrize("seconds", [0.4, 1e10, math.inf, math.nan])
+def test_a_time_that_no_host_takes_is_refused(seconds: float) -> None:
+    """Below a second it would be none at all, and Ollama refuses every load with what is too long for it."""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"keep_alive_s": seconds}, ResidencySettings)

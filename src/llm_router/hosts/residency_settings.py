@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+_TEN_YEARS_S = 315_360_000.0
+"""Ollama takes times up to 292 years, in whole seconds here: less than one would be none."""
+
 
 class ResidencySettings(msgspec.Struct, frozen=True, kw_only=True):
     manage: Annotated[
@@ -17,10 +20,20 @@ class ResidencySettings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = True
     keep_alive_s: Annotated[
-        float, Meta(gt=0, description="how long a model that the router loaded stays after its last answer")
+        float,
+        Meta(
+            ge=1,
+            le=_TEN_YEARS_S,
+            description="how long a model that the router loaded stays after its last answer",
+        ),
     ] = 14_400.0
     keep_alive_large_s: Annotated[
-        float, Meta(gt=0, description="the same for a model that takes more than a third of the memory")
+        float,
+        Meta(
+            ge=1,
+            le=_TEN_YEARS_S,
+            description="the same for a model that takes more than a third of the memory",
+        ),
     ] = 1_800.0
     max_waiting: Annotated[
         int,
