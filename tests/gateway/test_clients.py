@@ -328,6 +328,8 @@ class TestOllama:
         assert "mistral:7b" in names
         auto = await llama.show("auto")
         assert set(auto.capabilities or ()) >= {"completion", "tools", "vision"}
+        assert "embedding" not in (auto.capabilities or ())  # else `ollama run auto` shows vectors
+        assert (await llama.show("auto:embeddings")).capabilities == ["embedding"]
         assert (await llama.show("mistral:7b")).details is not None
         with pytest.raises(ollama.ResponseError) as caught:
             await llama.show("no-such:1b")

@@ -3,8 +3,10 @@
 A caller sees what its key may use: models that some task of its own could be answered by, and the virtual
 names that lead to one of them. What a name of that kind promises, those models keep.
 
-A virtual model can do what some model behind it can, for the request decides which one answers. Its context
-is the longest that every kind of task it stands for can be given here, not the longest of any model.
+A virtual model can do what some model behind it can, for the request decides which one answers; only of
+vectors a name that answers in words says nothing, for programs take a model that says so for one that can do
+nothing else (``ollama run`` shows numbers then). Its context is the longest that every kind of task it stands
+for can be given here, not the longest of any model.
 """
 
 from __future__ import annotations
@@ -88,6 +90,8 @@ def _context(candidates: Sequence[Candidate], world: World) -> int:
 def _virtual(name: str, about: str, candidates: Iterable[Candidate], context: int, world: World) -> Virtual:
     models = tuple(dict.fromkeys(candidate.model for candidate in candidates))
     found = {capability for model in models for capability in _capabilities(model, world)}
+    if "completion" in found:
+        found.discard("embedding")
     return Virtual(name, about, models, tuple(c for c in _ORDER if c in found), context)
 
 
