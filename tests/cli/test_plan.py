@@ -80,6 +80,20 @@ def test_what_the_host_answers_at_a_time_is_planned_for(
     assert title.endswith(", 3 answers of one at a time")
 
 
+def test_how_many_models_the_host_holds_is_planned_for(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = ("--from", "mix", "--memory-gb", "112", "--hours", "6")
+    free = told(invoke, *size)
+    assert free["max_loaded"] is None and len(free["stays"]) > 2
+    monkeypatch.setenv("LLM_ROUTER_RESIDENCY__MAX_LOADED", "3")
+    found = told(invoke, *size)
+    assert found["max_loaded"] == 3
+    assert len(found["stays"]) <= (2 if found["on_demand"] else 3)
+    assert found["saves"]["plan"]["loads"] > free["saves"]["plan"]["loads"]
+    assert invoke("plan", *size).stdout.splitlines()[0].endswith(" for models, 3 at a time")
+
+
 def test_pins_are_part_of_the_plan(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     size = ("--from", "mix", "--hours", "6", "--memory-gb")
     monkeypatch.setenv("LLM_ROUTER_RESIDENCY__PINS", '["llama3.1:70b"]')

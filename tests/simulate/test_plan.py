@@ -58,6 +58,25 @@ def test_what_is_asked_again_and_again_stays() -> None:
     assert found.saves.plan.loads == 2
 
 
+def test_no_more_stay_than_the_host_holds() -> None:
+    case = round_case(
+        {"a": 10.0, "b": 10.0, "c": 10.0},
+        {"one": (("a", 0.8),), "two": (("b", 0.8),), "three": (("c", 0.8),)},
+        *["one", "one", "two", "three"] * 10,
+    )
+    assert len(plan(case, 1 / 60).stays) == 3
+    assert len(plan(case, 1 / 60, max_loaded=3).stays) == 3
+    found = plan(case, 1 / 60, max_loaded=2)
+    assert [m.model for m in found.stays] == ["a"]
+    assert {m.model for m in found.on_demand} == {"b", "c"}
+    assert found.saves.plan.loads == 21
+    assert found.never_together == ()
+    pinned = plan(case, 1 / 60, ["a", "b"], max_loaded=2)
+    assert [m.model for m in pinned.stays] == ["a", "b"]
+    (other,) = pinned.on_demand
+    assert "what stays fills all 2 places (residency.max_loaded)" in other.why
+
+
 def test_two_that_do_not_fit_are_named_with_their_numbers() -> None:
     case = round_case(
         {"d": 40.0, "f": 70.0}, {"one": (("d", 0.8),), "other": (("f", 0.8),)}, *["one"] * 10, *["other"] * 10

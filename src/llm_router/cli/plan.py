@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -108,6 +108,9 @@ def plan(
     day = _day(box.fleet, configuration, hours, source)
     parallel = parallel or configuration.settings.residency.parallel
     settings = BoxSettings(box.memory_gb, num_parallel=parallel)
+    max_loaded = configuration.settings.residency.max_loaded
+    if max_loaded is not None:
+        settings = replace(settings, max_loaded=max_loaded)
     pins = [tag for tag in pins_of(configuration.settings, fleet) if tag in box.fleet.models]
     case = beside(Case(box.fleet, day.tasks, settings, configuration.settings.policy).answerable(), pins)
     where = "beside what is pinned" if pins else "on this box"
@@ -121,11 +124,12 @@ def plan(
         left_out = len(day.tasks) - len(case.tasks)
         output.warning(f"{left_out:,} of {len(day.tasks):,} tasks left out: no model may take them {where}")
     with output.waiting("playing the day with several sets of models"):
-        found = planned(case, rate_of(case.tasks), pins)
+        found = planned(case, rate_of(case.tasks), pins, max_loaded)
     if as_json:
-        output.json_data({"parallel": parallel, **_json(found, box, day, hours)})
+        told = {"parallel": parallel, "max_loaded": max_loaded, **_json(found, box, day, hours)}
+        output.json_data(told)
     else:
-        _show(found, box, day, hours, parallel)
+        _show(_title(found, box, parallel, max_loaded), found, box, day, hours)
 
 
 # ── what to plan for ─────────────────────────────────────────────────────────────────────────────────────
@@ -226,15 +230,21 @@ def _json(found: Plan, box: _Box, day: _Day, hours: float) -> dict[str, object]:
     return {"host": box.host or None, "hours": hours, "source": day.source, "source_why": day.told, **told}
 
 
-def _show(found: Plan, box: _Box, day: _Day, hours: float, parallel: int) -> None:
+def _title(found: Plan, box: _Box, parallel: int, max_loaded: int | None) -> str:
+    title = f"Plan for {box.host or 'a box'}: {wording.gigabytes(found.memory_gb)} for models"
+    if max_loaded is not None:
+        title += f", {max_loaded} at a time"
+    if parallel > 1:
+        title += f", {parallel} answers of one at a time"
+    return title
+
+
+def _show(title: str, found: Plan, box: _Box, day: _Day, hours: float) -> None:
     from rich.text import Text
 
     from llm_router.cli.render import labelled
 
     console = output.console()
-    title = f"Plan for {box.host or 'a box'}: {wording.gigabytes(found.memory_gb)} for models"
-    if parallel > 1:
-        title += f", {parallel} answers of one at a time"
     console.print(Text(title, style="bold"))
     labelled(list(_lines(found, box, day, hours)), console)
 

@@ -19,12 +19,19 @@ class Ours:
     """Decides by what is resident, what waits and what is in demand; owns what is loaded and unloaded.
 
     ``kept`` are models that nothing evicts, beside those that the fleet reserves; ``pinned`` too, and their
-    room is left for them before they are loaded.
+    room is left for them before they are loaded. ``max_loaded`` is how many models the box holds at a time,
+    None for as many as fit.
     """
 
-    def __init__(self, kept: frozenset[str] = frozenset(), pinned: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        kept: frozenset[str] = frozenset(),
+        pinned: frozenset[str] = frozenset(),
+        max_loaded: int | None = None,
+    ) -> None:
         self._kept = kept | pinned
         self._pinned = pinned
+        self._max_loaded = max_loaded
 
     def start(self, stage: Stage) -> None:
         self.stage = stage
@@ -37,6 +44,7 @@ class Ours:
             parallel=box.settings.num_parallel,
             load_gb_per_s=fleet.machine.load_gb_per_s,
             load_overhead_s=fleet.machine.load_overhead_s,
+            max_models=self._max_loaded,
         )
         self._desk.owed_gb = {canonical(tag): box.needs_gb(tag) for tag in self._pinned}
         self._tasks: dict[int, tuple[Task, str, float]] = {}

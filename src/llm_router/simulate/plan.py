@@ -4,7 +4,8 @@ Several sets of models that stay are played through the day by the very policy t
 set with the least waiting is proposed. Sets grow by worth: seconds of loading that a place in memory spares,
 per GB. Where a larger set costs no more waiting it is preferred, for what stays is also safe from others.
 
-What is pinned is part of every set, and what does not fit beside it is left out.
+What is pinned is part of every set, and what does not fit beside it is left out. Where it is known how many
+models the host holds at a time, no set is larger than leaves a place for what comes on demand.
 """
 
 from __future__ import annotations
@@ -103,22 +104,24 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     saves: Compared
 
 
-def plan(case: Case, rate_per_s: float, pins: Iterable[str] = ()) -> Plan:
+def plan(case: Case, rate_per_s: float, pins: Iterable[str] = (), max_loaded: int | None = None) -> Plan:
     """The proposal for the tasks of ``case`` on its box, where ``pins`` (tags of the fleet) stay anyhow.
+    ``max_loaded`` is how many models the host then holds at a time, None for as many as fit; the fixed map's
+    day has that of the box.
 
     ``case`` has only tasks that a model may take, as ``beside`` leaves them, and at least one. Raises
     InvalidRequest where the pins do not fit the memory.
     """
     pins = tuple(dict.fromkeys(pins))
-    memory = _Memory(case, pins)
+    memory = _Memory(case, pins, max_loaded)
     mapped = play(case, FixedMap())
     possible = replace(case, fleet=only(case.fleet, memory.possible)) if pins else case
-    free = _played(possible, (), pins)
+    free = _played(possible, (), memory)
     # Beside pins the quality of the map may be out of reach for every set.
     reachable = min(mapped.quality, free.outcome.quality) if pins else mapped.quality
     least_quality = QUALITY_SHARE * reachable
     sets = [(), *_growing(possible, free, memory)]
-    found = [free, *(_played(possible, kept, pins) for kept in sets[1:])]
+    found = [free, *(_played(possible, kept, memory) for kept in sets[1:])]
     held = [day for day in found if day is free or _held(day, memory)]
     good = [day for day in held if day.outcome.quality >= least_quality] or [free]
     least_s = min(day.outcome.mean_s for day in good)
@@ -199,9 +202,10 @@ class _Day:
         return min(total_s / self.ends_s, 1.0) if self.ends_s > 0 else 1.0
 
 
-def _played(case: Case, kept: tuple[str, ...], pins: tuple[str, ...]) -> _Day:
-    strategy = Ours(frozenset(kept), frozenset(pins))
-    outcome = play(case, strategy, replace(case.box, max_loaded=0, keep_alive_s=math.inf))
+def _played(case: Case, kept: tuple[str, ...], memory: _Memory) -> _Day:
+    most = memory.max_loaded
+    strategy = Ours(frozenset(kept), frozenset(memory.pins), most)
+    outcome = play(case, strategy, replace(case.box, max_loaded=most or 0, keep_alive_s=math.inf))
     stage = strategy.stage
     return _Day(kept, outcome, tuple(stage.box.events), stage.now_s)
 
@@ -234,15 +238,17 @@ def _all_served(case: Case, kept: set[str], memory: _Memory) -> bool:
 
 
 class _Memory:
-    """What fits beside what, by Ollama's rule that a model takes at most 80 % of what is free."""
+    """What fits beside what, by Ollama's rule that a model takes at most 80 % of what is free, and by how
+    many models the host holds at a time, where that is known."""
 
-    def __init__(self, case: Case, pins: tuple[str, ...]) -> None:
+    def __init__(self, case: Case, pins: tuple[str, ...], max_loaded: int | None = None) -> None:
+        self.max_loaded = max_loaded
         self._box = OllamaBox(Engine(), case.fleet, case.box)
         self.total_gb = case.box.memory_gb
         self._models = tuple(case.fleet.models)
         self.pins = pins
         self.reserved: tuple[str, ...] = pins
-        if not self.fit(pins):
+        if not self.have_room(pins):
             parts = " + ".join(f"{model} {self.needs_gb(model):.1f}" for model in pins)
             raise InvalidRequest(
                 f"residency.pins do not fit {_gb(self.total_gb)}",
@@ -256,8 +262,9 @@ class _Memory:
 
     @property
     def possible(self) -> tuple[str, ...]:
-        """The models that fit beside those that stay anyhow, and these."""
-        return tuple(model for model in self._models if self.fit(self.reserved, (model,)))
+        """The models that fit beside those that stay anyhow, and these. Those may fill all places: the router
+        then uses one more."""
+        return tuple(model for model in self._models if self.have_room(self.reserved, (model,)))
 
     def needs_gb(self, model: str) -> float:
         return self._box.needs_gb(model)
@@ -267,6 +274,12 @@ class _Memory:
 
     def fit(self, stays: Iterable[str], others: Iterable[str] = ()) -> bool:
         """Whether ``others`` can be loaded beside ``stays``, and all of them be there at a time."""
+        stays, others = tuple(stays), tuple(others)
+        most = self.max_loaded
+        return (most is None or len({*stays, *others}) <= most) and self.have_room(stays, others)
+
+    def have_room(self, stays: Iterable[str], others: Iterable[str] = ()) -> bool:
+        """The same, for a host that holds as many models as there is memory for."""
         used_gb = 0.0
         there = set(stays)
         for models in (there, set(others) - there):
@@ -329,8 +342,12 @@ def _on_demand(model: str, stays: Sequence[str], day: _Day, memory: _Memory) -> 
     tasks, loads, load_s = day.answered[model], day.loads.get(model, 0), memory.load_s(model)
     needs_gb, share = memory.needs_gb(model), day.resident_share(model)
     why = f"answers {_of(tasks, len(day.outcome.answers))} with {_count(loads, 'load')} of {load_s:.0f} s; "
-    if not memory.fit(stays, (model,)):
+    if not memory.have_room(stays, (model,)):
         why += f"its {_gb(needs_gb)} do not fit beside what stays, so all of it leaves for it"
+    elif not memory.fit(stays, (model,)):
+        why += (
+            f"what stays fills all {memory.max_loaded} places (residency.max_loaded), so one of them leaves"
+        )
     elif share >= _MOSTLY:
         why += f"there {_percent(share)} of the time: it leaves only where others need its {_gb(needs_gb)}"
     else:
@@ -368,7 +385,7 @@ def _apart(stays: Sequence[str], others: Sequence[str], memory: _Memory) -> Iter
     kept_gb = sum(map(memory.needs_gb, stays))
     room_gb = memory.total_gb - kept_gb
     for one, other in combinations(others, 2):
-        if memory.fit(stays, (one, other)):
+        if memory.have_room(stays, (one, other)):
             continue
         needs_gb = memory.needs_gb(one) + memory.needs_gb(other)
         why = f"{one} and {other} need {_gb(needs_gb)} together, "
