@@ -246,7 +246,7 @@ def _request(body: _Body, sent: SentBody | None = None, wanted: ApiKind | None =
         return _embedding(body, body.input, sent)
     chats = kind is ApiKind.CHAT and body.messages is not None
     messages = _chat_messages(body.messages or ()) if chats else _prompt_messages(body)
-    tools = _tools(body)
+    tools, must_call = _tools(body) if body.tools or body.functions else ((), False)
     return RouteRequest(
         messages=messages,
         kind=kind,
@@ -257,7 +257,7 @@ def _request(body: _Body, sent: SentBody | None = None, wanted: ApiKind | None =
         think=_think(body),
         suffix=body.suffix,
         raw=bool(body.raw),
-        must_call=bool(tools) and _must_call(body),
+        must_call=must_call,
         session_id=body.session_id or body.user,
         body=sent,
     )
@@ -369,28 +369,55 @@ def _tool_call(call: _ToolCall) -> ToolCall:
     return ToolCall(call.function.name, arguments or {}, call.id or "")
 
 
-def _tools(body: _Body) -> tuple[Tool, ...]:
-    if not (body.tools or body.functions) or "none" in (body.tool_choice, body.function_call):
-        return ()
+def _tools(body: _Body) -> tuple[tuple[Tool, ...], bool]:
+    """The functions that the model may call, and whether it must call one."""
+    if "none" in (body.tool_choice, body.function_call):
+        return (), False
     functions = [tool.function or _Function(name=tool.name or "") for tool in body.tools or ()]
     functions += body.functions or []
-    chosen = _chosen(body.tool_choice) or _chosen(body.function_call)
-    if chosen:
-        functions = [function for function in functions if function.name == chosen]
-    return tuple(Tool(f.name, f.description or "", f.parameters or {}) for f in functions)
+    for place, function in enumerate(functions):
+        if not function.name:
+            raise InvalidRequest(
+                f"cannot use tools[{place}]",
+                why="it names no function, and models here call nothing else",
+                hint="describe a function with its name, description and parameters",
+            )
+    tools = tuple(Tool(f.name, f.description or "", f.parameters or {}) for f in functions)
+    choice = body.function_call if body.tool_choice is None else body.tool_choice
+    return chosen(tools, choice)
 
 
-def _must_call(body: _Body) -> bool:
-    choices = (body.tool_choice, body.function_call)
-    return "required" in choices or any(_chosen(choice) for choice in choices)
+def chosen(tools: tuple[Tool, ...], choice: str | Mapping[str, Any] | None) -> tuple[tuple[Tool, ...], bool]:
+    """The tools that ``tool_choice`` leaves of all, and whether it insists on a call.
+
+    No server can be made to call a function, but to see no other. Raises InvalidRequest where the choice
+    names one that is not there.
+    """
+    kind = choice.get("type") if isinstance(choice, Mapping) else choice
+    if not isinstance(choice, Mapping) or kind in ("auto", "required"):
+        return tools, kind == "required"
+    if kind == "allowed_tools":
+        allowed = choice.get("allowed_tools", choice)  # its members stand in the choice itself for responses
+        allowed = allowed if isinstance(allowed, Mapping) else {}
+        listed, must = allowed.get("tools"), allowed.get("mode") == "required"
+        names = [_name_of(tool) for tool in listed] if isinstance(listed, list) else []
+    else:
+        names, must = [_name_of(choice)], True
+    wanted = {name for name in names if name is not None}
+    missing = sorted(wanted - {tool.name for tool in tools})
+    if missing or not wanted:
+        raise InvalidRequest(
+            "cannot use tool_choice",
+            why=f"{missing[0][:80]!r} is not among the tools" if missing else "it names no function",
+            hint='name a function of tools, or send "auto" or "required"',
+        )
+    return tuple(tool for tool in tools if tool.name in wanted), must
 
 
-def _chosen(choice: str | dict[str, Any] | None) -> str | None:
-    """The function that a caller insists on. No server can be made to call it, but to see no other."""
-    if not isinstance(choice, dict):
-        return None
-    inner = choice.get("function", choice)
-    name = inner.get("name") if isinstance(inner, dict) else None
+def _name_of(tool: object) -> str | None:
+    """Of a function as ``tool_choice`` refers to it: chat has its name one level deeper than responses."""
+    inner = tool.get("function", tool) if isinstance(tool, Mapping) else None
+    name = inner.get("name") if isinstance(inner, Mapping) else None
     return name if isinstance(name, str) else None
 
 

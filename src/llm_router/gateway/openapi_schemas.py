@@ -109,7 +109,16 @@ SCHEMAS: dict[str, Schema] = {
                 tools=listed(ref("Tool")),
                 tool_choice=one_of(
                     const("none", "auto", "required"),
-                    thing(("type", "function"), type=const("function"), function=thing(("name",), name=TEXT)),
+                    ref("NamedFunction"),
+                    thing(
+                        ("type", "allowed_tools"),
+                        type=const("allowed_tools"),
+                        allowed_tools=thing(
+                            ("mode", "tools"),
+                            mode=const("auto", "required"),
+                            tools=listed(ref("NamedFunction"), least=1),
+                        ),
+                    ),
                 ),
                 response_format=one_of(
                     thing(("type",), type=const("text", "json_object")),
@@ -147,13 +156,26 @@ SCHEMAS: dict[str, Schema] = {
         encoding_format=const("float", "base64"),
         user=TEXT,
     ),
+    "NamedFunction": thing(
+        ("type", "function"), type=const("function"), function=thing(("name",), name=TEXT)
+    ),
+    "ResponsesFunction": thing(("type", "name"), type=const("function"), name=TEXT),
     "Responses": thing(
         ("input",),
         model=MODEL,
         input=one_of(TEXT, listed(ref("ResponsesItem"), least=1)),
         instructions=TEXT,
         tools=listed(thing(("type", "name"), type=const("function"), name=TEXT, parameters=ANY_OBJECT)),
-        tool_choice=one_of(const("none", "auto", "required"), thing(type=const("function"), name=TEXT)),
+        tool_choice=one_of(
+            const("none", "auto", "required"),
+            ref("ResponsesFunction"),
+            thing(
+                ("type", "mode", "tools"),
+                type=const("allowed_tools"),
+                mode=const("auto", "required"),
+                tools=listed(ref("ResponsesFunction"), least=1),
+            ),
+        ),
         text=thing(
             format=one_of(
                 thing(("type",), type=const("text", "json_object")),

@@ -125,6 +125,10 @@ class TestTools:
             assert sent.get("tools") == offered
             assert sent.get("tool_choice") == ("required" if must else None)
 
+    def test_a_choice_of_what_is_not_there_is_refused(self) -> None:
+        with pytest.raises(InvalidRequest, match="tool_choice"):
+            asked(PATH, BODY | {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "nope"}})
+
     def test_tools_of_anthropics_own_servers_are_refused(self) -> None:
         with pytest.raises(InvalidRequest, match="web_search"):
             asked(PATH, BODY | {"tools": [{"type": "web_search_20250305", "name": "web_search"}]})

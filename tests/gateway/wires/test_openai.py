@@ -176,6 +176,11 @@ class TestMessages:
             asked(PATH, {"messages": [{"role": "user", "content": [{"type": kind, kind: {}}]}]})
 
 
+def allowed(mode: str) -> Any:
+    named = {"type": "function", "function": {"name": "f"}}
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [named]}}
+
+
 class TestTools:
     def test_which_are_offered(self) -> None:
         both = BODY | {"tools": [TOOL, OTHER]}
@@ -185,12 +190,33 @@ class TestTools:
             ("auto", [TOOL, OTHER], False),
             ("required", [TOOL, OTHER], True),
             (named, [TOOL], True),
+            ({"type": "auto"}, [TOOL, OTHER], False),
+            (allowed("auto"), [TOOL], False),
+            (allowed("required"), [TOOL], True),
             ("none", None, False),
         ):
             body = both | {"tool_choice": choice}
             assert to_ollama(PATH, body).get("tools") == offered
             assert asked(PATH, body).request.must_call is must
             assert to_openai(PATH, body)["tool_choice"] == choice
+
+    @pytest.mark.parametrize(
+        "choice",
+        [
+            {"type": "function", "function": {"name": "nope"}},
+            {"type": "function"},
+            {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}},
+            {"type": "allowed_tools", "allowed_tools": [3]},
+            {"type": "custom", "custom": {"name": "f"}},
+        ],
+    )
+    def test_a_choice_of_what_is_not_there_is_refused(self, choice: Any) -> None:
+        with pytest.raises(InvalidRequest, match="tool_choice"):
+            asked(PATH, BODY | {"tools": [TOOL], "tool_choice": choice})
+
+    def test_tools_that_are_no_functions_are_refused(self) -> None:
+        with pytest.raises(InvalidRequest, match=r"tools\[1\]"):
+            asked(PATH, BODY | {"tools": [TOOL, {"type": "custom", "custom": {"name": "x"}}]})
 
     def test_a_rewritten_body_still_requires_a_call(self) -> None:
         messages: Any = [{"role": "system", "content": "s"}, *TALK]

@@ -104,6 +104,10 @@ def test_nothing_is_remembered(field: Any) -> None:
         asked(PATH, BODY | field)
 
 
+def allowed(mode: str) -> Any:
+    return {"type": "allowed_tools", "mode": mode, "tools": [{"type": "function", "name": "f"}]}
+
+
 class TestTools:
     def test_which_are_offered(self) -> None:
         other = {"type": "function", "function": {"name": "g", "description": "", "parameters": {}}}
@@ -111,11 +115,17 @@ class TestTools:
             (None, [FUNCTION, other], False),
             ("required", [FUNCTION, other], True),
             ({"type": "function", "name": "f"}, [FUNCTION], True),
+            (allowed("auto"), [FUNCTION], False),
+            (allowed("required"), [FUNCTION], True),
             ("none", None, False),
         ):
             body = BODY | {"tools": [TOOL, OTHER], "tool_choice": choice}
             assert to_ollama(PATH, body).get("tools") == offered
             assert to_openai(PATH, body).get("tool_choice") == ("required" if must else None)
+
+    def test_a_choice_of_what_is_not_there_is_refused(self) -> None:
+        with pytest.raises(InvalidRequest, match="tool_choice"):
+            asked(PATH, BODY | {"tools": [TOOL], "tool_choice": {"type": "function", "name": "nope"}})
 
     def test_openais_own_are_refused(self) -> None:
         with pytest.raises(InvalidRequest, match="web_search"):

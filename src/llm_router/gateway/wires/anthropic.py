@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from llm_router.answer import Answer, Delta, EmbeddingAnswer
-from llm_router.bodies import effort
+from llm_router.bodies import chosen, effort
 from llm_router.errors import InvalidRequest, LLMRouterError
 from llm_router.gateway.wires.base import Asked, Endpoint, Told
 from llm_router.request import Image, Json, JsonObject, Message, RouteRequest, SentBody, Tool, ToolCall
@@ -198,8 +198,8 @@ def _tools(body: _Body) -> tuple[Tool, ...]:
                 why="it runs on Anthropic's servers, and the models here run on yours",
                 hint="describe a tool of your own with name, description and input_schema",
             )
-    wanted = [tool for tool in body.tools if choice.type != "tool" or tool.name == choice.name]
-    return tuple(Tool(tool.name, tool.description, tool.input_schema or {}) for tool in wanted)
+    tools = tuple(Tool(tool.name, tool.description, tool.input_schema or {}) for tool in body.tools)
+    return chosen(tools, {"name": choice.name})[0] if choice.type == "tool" else tools
 
 
 def _messages(message: _Message, place: int, names: dict[str, str]) -> list[Message]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from llm_router.answer import Answer, Delta, EmbeddingAnswer
-from llm_router.bodies import effort
+from llm_router.bodies import chosen, effort
 from llm_router.errors import InvalidRequest, LLMRouterError
 from llm_router.gateway.wires.base import Asked, Endpoint, Told
 from llm_router.gateway.wires.openai import HEARTBEAT, token_logprobs
@@ -105,10 +105,11 @@ def _parse(data: bytes) -> Asked:
         ) from None
     _refuse_memory(body)
     stream = body.stream is True
+    tools, must_call = _tools(body)
     request = RouteRequest(
         messages=tuple(_messages(body)),
-        tools=_tools(body),
-        must_call=body.tool_choice == "required" or isinstance(body.tool_choice, dict),
+        tools=tools,
+        must_call=must_call,
         response_format=_format(body),
         model=body.model,
         options={
@@ -231,9 +232,10 @@ def _arguments(item: _Item, place: int) -> JsonObject:
         ) from None
 
 
-def _tools(body: _Body) -> tuple[Tool, ...]:
+def _tools(body: _Body) -> tuple[tuple[Tool, ...], bool]:
+    """The functions that the model may call, and whether it must call one."""
     if not body.tools or body.tool_choice == "none":
-        return ()
+        return (), False
     for tool in body.tools:
         if tool.type != "function":
             raise InvalidRequest(
@@ -241,9 +243,8 @@ def _tools(body: _Body) -> tuple[Tool, ...]:
                 why="it runs on OpenAI's servers, and the models here run on yours",
                 hint="describe a function of your own",
             )
-    chosen = body.tool_choice.get("name") if isinstance(body.tool_choice, dict) else None
-    wanted = [tool for tool in body.tools if chosen is None or tool.name == chosen]
-    return tuple(Tool(tool.name, tool.description or "", tool.parameters or {}) for tool in wanted)
+    tools = tuple(Tool(tool.name, tool.description or "", tool.parameters or {}) for tool in body.tools)
+    return chosen(tools, body.tool_choice)
 
 
 def _format(body: _Body) -> Any:
