@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from llm_router.config import HostSettings, Settings, load_configuration
 from llm_router.decision import Candidate
 from llm_router.errors import ConfigError, UnknownModel, nearest
 from llm_router.fleet import Fleet, load_fleet
+from llm_router.hosts.health import Health
 from llm_router.hosts.load import missing_gb
 from llm_router.hosts.residency import Seat
 from llm_router.hosts.snapshot import HostSnapshot
@@ -61,6 +64,19 @@ def providers_of(
         num_ctx = stand_in.model.planned_num_ctx
         providers.append(EmbeddedProvider(model_name=stand_in.name, num_ctx=num_ctx, progress=progress))
     return tuple(providers)
+
+
+async def hosts_of(settings: Settings, fleet: Fleet) -> tuple[HostSnapshot, ...]:
+    """What is true of every configured host, for who looks once: each is waited for until it has told or its
+    time is over. Raises what ``providers_of`` does."""
+    providers = providers_of(settings, fleet)
+    watch = HostWatch(providers, Health(time.monotonic), time.monotonic, first_patience_s=math.inf)
+    try:
+        return await watch.snapshots()
+    finally:
+        await watch.close()
+        for provider in providers:
+            await provider.close()
 
 
 def _check_names(host: HostSettings, fleet: Fleet) -> None:

@@ -141,10 +141,12 @@ class Candidate(Struct, frozen=True):
 
     def is_late(self, deadline_s: float | None) -> bool:
         """Whether its answer is expected to take longer than a request may that has so many seconds."""
-        return deadline_s is not None and self.estimate.total_s > deadline_s
+        return self.late_s(deadline_s) > 0
 
-    def late_s(self, deadline_s: float) -> float:
+    def late_s(self, deadline_s: float | None) -> float:
         """What puts candidates in order by a deadline: 0 for all who keep it, else the expected seconds."""
+        if deadline_s is None:
+            return 0.0
         total_s = self.estimate.total_s
         return total_s if total_s > deadline_s else 0.0
 

@@ -40,12 +40,11 @@ async def _next(router: Router, answers: Answers, tried: set[tuple[str, str]]) -
             continue
         wanted = list(_wanted(router, answers, world, host))
         tags = {one.name: tag for one, tag in wanted}
-        usable_gb = host.usable_memory_gb
         names = to_preload(
             host,
             load,
             [one for one, _ in wanted],
-            router.fleet.machine.usable_memory_gb if usable_gb is None else usable_gb,
+            host.usable_gb(router.fleet.machine.usable_memory_gb),
             load.max_models,
         )
         for name in names:

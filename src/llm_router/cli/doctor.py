@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 import re
-import time
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -67,24 +65,15 @@ def _counted(number: int, what: str) -> str:
 
 
 async def _seen(options: Options) -> tuple[World, Surroundings]:
-    from llm_router.assembly import providers_of
+    from llm_router.assembly import hosts_of
     from llm_router.diagnosis import Surroundings
     from llm_router.diagnosis.classifier import packaged_classifier
-    from llm_router.hosts.health import Health
     from llm_router.hosts.memory import machine_memory
-    from llm_router.hosts.watch import HostWatch
     from llm_router.policy import World
 
     configuration, errors = _usable_configuration(options)
     fleet, fleet_errors = _usable_fleet(configuration)
-    providers = providers_of(configuration.settings, fleet)
-    try:
-        hosts = await HostWatch(
-            providers, Health(time.monotonic), time.monotonic, first_patience_s=math.inf
-        ).snapshots()
-    finally:
-        for provider in providers:
-            await provider.close()
+    hosts = await hosts_of(configuration.settings, fleet)
     surroundings = Surroundings(
         configuration=configuration,
         errors=(*errors, *fleet_errors, *_prompt_errors(configuration)),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,21 +103,12 @@ def _proposal(configuration: Configuration, memory_gb: float | None) -> Proposal
 async def _snapshots(configuration: Configuration) -> tuple[HostSnapshot, ...]:
     import msgspec
 
-    from llm_router.assembly import providers_of
+    from llm_router.assembly import hosts_of
     from llm_router.fleet import load_fleet
-    from llm_router.hosts.health import Health
-    from llm_router.hosts.watch import HostWatch
 
     settings = configuration.settings
     routing = msgspec.structs.replace(settings.routing, stand_in="never")
-    providers = providers_of(msgspec.structs.replace(settings, routing=routing), load_fleet())
-    try:
-        return await HostWatch(
-            providers, Health(time.monotonic), time.monotonic, first_patience_s=math.inf
-        ).snapshots()
-    finally:
-        for provider in providers:
-            await provider.close()
+    return await hosts_of(msgspec.structs.replace(settings, routing=routing), load_fleet())
 
 
 def _refuse_unreachable(hosts: Sequence[HostSnapshot], configuration: Configuration) -> None:

@@ -147,7 +147,7 @@ def _versions(host: HostSnapshot) -> Iterator[Finding]:
 
 def _defaults(host: HostSnapshot, world: World, seen: Surroundings) -> Iterator[Finding]:
     """Two of Ollama's own defaults that surprise people with several large models."""
-    usable_gb = _usable_gb(host, world)
+    usable_gb = host.usable_gb(world.fleet.machine.usable_memory_gb)
     if usable_gb * 1e9 / 2**30 >= LARGE_HOST_GIB:
         yield from _default_context(host, usable_gb, world, seen)
     told = seen.variables.get("OLLAMA_MAX_LOADED_MODELS")
@@ -210,13 +210,8 @@ def _dearest(host: HostSnapshot, world: World) -> tuple[str, int, float] | None:
     return max(found, key=lambda example: (example[2], example[0]), default=None)
 
 
-def _usable_gb(host: HostSnapshot, world: World) -> float:
-    told = host.usable_memory_gb
-    return world.fleet.machine.usable_memory_gb if told is None else told
-
-
 def _memory(host: HostSnapshot, world: World, seen: Surroundings) -> Iterator[Finding]:
-    usable_gb = _usable_gb(host, world)
+    usable_gb = host.usable_gb(world.fleet.machine.usable_memory_gb)
     yield from _planned_more_than_there_is(host, usable_gb, seen)
     resident = tuple(host.resident.values())
     held_gb = sum(model.size_bytes for model in resident) / 1e9
@@ -310,7 +305,7 @@ def _never_leaves(
     """A model that somebody else keeps for ever. The router itself does so with what the fleet reserves."""
     if tag in world.fleet.reserved or not resident.for_ever:
         return
-    size_gb, usable_gb = resident.size_bytes / 1e9, _usable_gb(host, world)
+    size_gb, usable_gb = resident.size_bytes / 1e9, host.usable_gb(world.fleet.machine.usable_memory_gb)
     large = size_gb > _LARGE_SHARE * usable_gb
     yield Finding(
         "memory",

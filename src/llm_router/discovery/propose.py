@@ -156,12 +156,8 @@ def _without_copies(found: Iterable[_Found]) -> tuple[list[_Found], dict[str, st
 
 def _planned(item: _Found, shipped: Fleet, machine: Machine) -> Model:
     model = observed.observed_model(item.installed, item.known, shipped.models.values())
-    usable_gb = max(_usable_gb(host, machine) for host in item.hosts)
+    usable_gb = max(host.usable_gb(machine.usable_memory_gb) for host in item.hosts)
     return observed.model_with(model, observed.planned_num_ctx(model, usable_gb))
-
-
-def _usable_gb(host: HostSnapshot, machine: Machine) -> float:
-    return machine.usable_memory_gb if host.usable_memory_gb is None else host.usable_memory_gb
 
 
 def _kept_out(item: _Found, model: Model, machine: Machine) -> str | None:

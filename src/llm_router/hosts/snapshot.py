@@ -123,6 +123,10 @@ class HostSnapshot:
     speeds: Mapping[str, ModelSpeeds] = field(default_factory=dict)
     parallel: int = 1
 
+    def usable_gb(self, otherwise_gb: float) -> float:
+        """GB of memory that models may fill; ``otherwise_gb``, of the fleet's machine, where nobody said."""
+        return otherwise_gb if self.usable_memory_gb is None else self.usable_memory_gb
+
     @property
     def is_foreign(self) -> bool:
         """Whether a program answers at the address that is no model server."""

@@ -152,7 +152,7 @@ def ranked(
         )
 
     def key(c: Candidate) -> tuple[bool, float, int, bool, float, float, float, str, str]:
-        late_s = 0.0 if deadline_s is None else c.late_s(deadline_s)
+        late_s = c.late_s(deadline_s)
         goes_on = locked and c.stays
         behind = own is not None and c.model != selected and not _goes_before(c, own)
         place = places.get(c.model, len(places))
