@@ -112,6 +112,23 @@ def test_a_queue_is_what_keeps_it_out_and_what_would_flip_it(fleet: Fleet) -> No
     assert answer.outcome == "then gemma2:9b would answer"
 
 
+@pytest.mark.parametrize("needed", [{"owed_gb": 50.0}, {"max_models": 2}])
+def test_where_nobody_waits_the_room_that_is_missing_is_not_taken_for_a_queue(
+    fleet: Fleet, needed: dict[str, float]
+) -> None:
+    """Two models that are asked for often are in memory, and the choice would have to evict one of them."""
+    tags = ("qwen2.5:72b", "gemma2:9b")
+    resident = [ResidentModel(tag, round(fleet.models[tag].memory_gb * 1e9)) for tag in tags]
+    here = world(fleet, whole_fleet(fleet, resident=resident), settings=PolicySettings(prefer="score"))
+    load = HostLoad(demand_per_s=dict.fromkeys(map(canonical, tags), 0.05), **needed)  # type: ignore[arg-type]
+    moment = Moment({here.hosts[0].name: load})
+    for category in fleet.categories:
+        decision = decide(REQUEST, classified(category), here, moment)
+        for candidate in decision.chain[1:]:
+            answer = why_not(candidate.model, REQUEST, decision, here, moment)
+            assert "nobody else is being answered or waits at the hosts" not in answer.flips
+
+
 def test_under_load_a_flip_is_tried_in_that_load(fleet: Fleet) -> None:
     """By quality: what is promised must come out with the queues that there are."""
     here, busy = _busy(fleet)

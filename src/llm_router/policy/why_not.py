@@ -14,7 +14,6 @@ import msgspec
 
 from llm_router.decision import Candidate, Decision, Rejection, RejectionCode
 from llm_router.fleet.schema import Choice
-from llm_router.hosts.load import HostLoad
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel
 from llm_router.names import canonical
 from llm_router.policy import gates
@@ -143,7 +142,9 @@ def _flips(
 def _quiet(moment: Moment) -> Moment:
     """The same conversation at the same hosts, with nothing under way: what they hold and keep stays."""
     loads = {
-        host: HostLoad(demand_per_s=load.demand_per_s, kept=load.kept, parallel=load.parallel)
+        host: msgspec.structs.replace(
+            load, models={}, loading="", loading_left_s=0.0, loads_waiting=(), leaving=frozenset()
+        )
         for host, load in moment.loads.items()
     }
     return replace(moment, loads=loads)
