@@ -288,6 +288,9 @@ async def test_for_a_hurried_request_it_is_not_loaded(fleet: Fleet, ollama: Fake
         assert verdict.note == "not asked: it must be loaded first, and the request may take 39 s in all"
         assert asked(ollama) == []
         assert (await wired.ask(replace(REQUEST, timeout_s=41.0))).category is not None
+    async with Wired(fleet, ollama, kind="openai", num_ctx=None) as wired:
+        wired.targets = [replace(target, resident=False) for target in wired.targets]
+        assert (await wired.ask(replace(REQUEST, timeout_s=39.0))).category is not None, "it tells no memory"
 
 
 async def test_a_caller_who_goes_away_cancels_it_and_blames_nobody(fleet: Fleet, ollama: FakeOllama) -> None:

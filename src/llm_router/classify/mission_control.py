@@ -141,7 +141,8 @@ class MissionControl:
         target, why_not = self._admitted(targets)
         if target is None:
             return Verdict(note=why_not)
-        if not target.resident and own_s < self._settings.load_timeout_s:
+        loads = not target.resident and target.num_ctx is not None  # else what it has in memory is not told
+        if loads and own_s < self._settings.load_timeout_s:
             # Who gives a load up has it done again by the next one.
             return Verdict(note=f"not asked: it must be loaded first, and the request {_may_take(request)}")
         asked = self._question(target, request, candidates)
