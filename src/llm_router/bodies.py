@@ -103,6 +103,7 @@ class _Message(msgspec.Struct):
     content: str | list[_Part] | None = None
     images: list[str] | None = None
     tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
     tool_call_id: str | None = None
     tool_name: str | None = None
     name: str | None = None
@@ -306,11 +307,18 @@ def _message(message: _Message, index: int, called: Mapping[str, str]) -> Messag
         role,
         text,
         images,
-        tuple(map(_tool_call, message.tool_calls)) if message.tool_calls else (),
+        _calls(message),
         _tool_name(message, called) if role == "tool" else message.tool_name or "",
         message.tool_call_id or "",
         thinking=message.thinking or message.reasoning_content or message.reasoning or "",
     )
+
+
+def _calls(message: _Message) -> tuple[ToolCall, ...]:
+    if message.tool_calls:
+        return tuple(map(_tool_call, message.tool_calls))
+    called = message.function_call
+    return () if called is None else (_tool_call(_ToolCall(called)),)
 
 
 def _tool_name(message: _Message, called: Mapping[str, str]) -> str:

@@ -196,6 +196,9 @@ class TestBlocks:
             {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "x"}},
             {"type": "video"},
             {"type": "image"},
+            {"type": "image", "source": "http://x/a.png"},
+            {"type": "search_result", "source": "s", "title": "t", "content": "words"},
+            {"type": "search_result", "source": "s", "title": "t", "content": [{"type": "search_result"}]},
             {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "video"}]},
             {"type": "tool_result", "tool_use_id": "t", "content": [3]},
         ],
@@ -208,6 +211,25 @@ class TestBlocks:
     def test_other_roles(self, role: str) -> None:
         with pytest.raises(InvalidRequest, match="role"):
             asked(PATH, BODY | {"messages": [{"role": role, "content": "x"}]})
+
+    def test_what_was_found(self) -> None:
+        found = {
+            "type": "search_result",
+            "source": "notes/oslo.md",
+            "title": "Oslo",
+            "content": [{"type": "text", "text": "It rains."}, {"type": "text", "text": "Often."}],
+            "citations": {"enabled": True},
+        }
+        told = "Oslo\nnotes/oslo.md\nIt rains.\nOften."
+        assert messages({"role": "user", "content": [found, {"type": "text", "text": "Today?"}]}) == [
+            {"role": "user", "content": f"{told}\nToday?"}
+        ]
+        used = {"type": "tool_use", "id": "t1", "name": "f", "input": {}}
+        result = {"type": "tool_result", "tool_use_id": "t1", "content": [found]}
+        turns = messages(
+            *TALK, {"role": "assistant", "content": [used]}, {"role": "user", "content": [result]}
+        )
+        assert turns[-1] == {"role": "tool", "content": told, "tool_name": "f", "tool_call_id": "t1"}
 
     @pytest.mark.parametrize("content", ["Be brief.", [{"type": "text", "text": "Be brief."}]])
     def test_the_system_speaks_between_turns(self, content: Any) -> None:

@@ -225,6 +225,35 @@ class TestTools:
 
     def test_the_older_functions(self) -> None:
         assert to_ollama(PATH, BODY | {"functions": [TOOL["function"]]})["tools"] == [TOOL]
+        called = {"name": "f", "arguments": '{"a":1}'}
+        turns = [
+            *TALK,
+            {"role": "assistant", "content": None, "function_call": called},
+            {"role": "function", "name": "f", "content": "4"},
+        ]
+        assert to_ollama(PATH, BODY | {"messages": turns})["messages"][1:] == [
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}],
+            },
+            {"role": "tool", "content": "4", "tool_name": "f"},
+        ]
+
+    def test_who_sent_functions_reads_the_call_where_it_looks_for_it(self) -> None:
+        body = BODY | {"functions": [TOOL["function"]]}
+        calls = Delta(tool_calls=(ToolCall("f", {"a": 1}, "c1"), ToolCall("g", {}, "c2")))
+        called = {"name": "f", "arguments": '{"a":1}'}
+        choice = whole(asked(PATH, body), calls)["choices"][0]
+        assert choice["finish_reason"] == "function_call"
+        assert choice["message"]["function_call"] == called
+        assert [call["id"] for call in choice["message"]["tool_calls"]] == ["c1", "c2"]
+        chunks = events(streamed(asked(PATH, body), calls, calls))[:-1]
+        told = [chunk["choices"][0]["delta"].get("function_call") for chunk in chunks]
+        assert told == [called, None, None]  # once: clients put the pieces of it together
+        assert chunks[-1]["choices"][0]["finish_reason"] == "function_call"
+        none = whole(asked(PATH, body), Delta("four"))["choices"][0]
+        assert none["finish_reason"] == "stop" and "function_call" not in none["message"]
 
 
 class TestReply:

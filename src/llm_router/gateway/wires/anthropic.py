@@ -29,7 +29,7 @@ class _Block(msgspec.Struct):
     type: str
     text: str = ""
     thinking: str = ""
-    source: _Source | None = None
+    source: _Source | str | None = None
     id: str = ""
     name: str = ""
     input: dict[str, Any] | None = None
@@ -256,20 +256,23 @@ def _result(block: _Block, place: int) -> tuple[str, list[Image]]:
 
 
 def _inner(content: object, where: str) -> tuple[str, list[Image]]:
-    """Blocks inside of a block."""
+    """Text and pictures of the blocks inside of a block."""
+    return _read(_blocks(content, where), where)
+
+
+def _blocks(content: object, where: str) -> list[_Block]:
     try:
-        inner = msgspec.convert(content, list[_Block])
+        return msgspec.convert(content, list[_Block])
     except msgspec.ValidationError as error:
         raise InvalidRequest(
             f"cannot read {where}.content",
             why=str(error).replace("`", "'"),
-            hint="what a tool gave, and a document, is a text or a list of blocks",
+            hint="what a tool gave, a document and what was found are a text or a list of blocks",
         ) from None
     except RecursionError:
         raise InvalidRequest(
             f"{where} is nested too deeply", why="no request needs that", hint="send it flatter"
         ) from None
-    return _read(inner, where)
 
 
 def _read(blocks: Sequence[_Block], where: str) -> tuple[str, list[Image]]:
@@ -278,9 +281,11 @@ def _read(blocks: Sequence[_Block], where: str) -> tuple[str, list[Image]]:
     for block in blocks:
         if block.type == "text":
             texts.append(block.text)
-        elif block.type == "image" and block.source is not None:
+        elif block.type == "image" and isinstance(block.source, _Source):
             images.append(_image(block.source))
-        elif block.type == "document" and block.source is not None:
+        elif block.type == "search_result":
+            texts.append(_search_result(block, where))
+        elif block.type == "document" and isinstance(block.source, _Source):
             text, shown = _document(block, block.source, where)
             texts.append(text)
             images += shown
@@ -312,6 +317,16 @@ def _document(block: _Block, source: _Source, where: str) -> tuple[str, list[Ima
             hint="send its text, or its pages as images",
         )
     return (f"{block.title}\n{text}" if block.title else text), images
+
+
+def _search_result(block: _Block, where: str) -> str:
+    """What was found, after its title and where."""
+    head = [line for line in (block.title, block.source) if isinstance(line, str) and line]
+    found = _blocks(block.content, where)
+    for part in found:
+        if part.type != "text":
+            raise _strange(part.type, where)
+    return "\n".join([*head, *(part.text for part in found)])
 
 
 def _strange(kind: str, where: str) -> InvalidRequest:

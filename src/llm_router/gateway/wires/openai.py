@@ -40,6 +40,7 @@ class Head(msgspec.Struct):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: int | None = None
+    functions: Any = None
 
 
 _head_decoder = msgspec.json.Decoder(Head)
@@ -51,6 +52,12 @@ class _Delta(msgspec.Struct):
     reasoning: Any = UNSET
     reasoning_content: Any = UNSET
     tool_calls: Any = UNSET
+
+
+class _CalledDelta(_Delta):
+    """For who sent ``functions``, as before there were tools: the first call, where it is looked for."""
+
+    function_call: Any = UNSET
 
 
 class _Choice(msgspec.Struct):
@@ -101,15 +108,16 @@ def _parse(data: bytes) -> Asked:
             hint="send messages, or the prompt to /v1/completions",
         )
     usage = head.stream_options is not None and head.stream_options.include_usage is True
-    return Asked(request, stream, _Renderer(usage=usage))
+    return Asked(request, stream, _Renderer(usage=usage, functions=bool(head.functions)))
 
 
 class _Renderer:
     stream_type = "text/event-stream"
     heartbeat = HEARTBEAT
 
-    def __init__(self, *, usage: bool) -> None:
+    def __init__(self, *, usage: bool, functions: bool) -> None:
         self._usage = usage
+        self._functions = functions
         self._chunk = partial(_Chunk, "", 0, "")
         self._reply_id = ""
         self._calls = 0
@@ -138,6 +146,9 @@ class _Renderer:
                 {"index": n, **tool_call(call, self._reply_id, n)}
                 for n, call in enumerate(piece.tool_calls, self._calls)
             ]
+            if self._functions and not self._calls:
+                first = delta.tool_calls[0]["function"]
+                delta = _CalledDelta(**msgspec.structs.asdict(delta), function_call=first)
             self._calls += len(piece.tool_calls)
         return self._event(_Choice(delta, logprobs=_logprobs(piece.logprobs)))
 
@@ -152,7 +163,7 @@ class _Renderer:
     def final(self, answer: Answer, told: Told) -> bytes:
         if answer.raw_end:
             return raw_events(answer.raw_end, told)
-        last = _Choice(_Delta(), finish_reason(answer))
+        last = _Choice(_Delta(), self._reason(answer))
         if not self._usage:
             return self._event(last, router=told.router) + DONE
         counted = self._event(usage=usage(answer.usage), router=told.router)
@@ -170,11 +181,12 @@ class _Renderer:
         if answer.thinking:
             message |= {"reasoning": answer.thinking, "reasoning_content": answer.thinking}
         if answer.tool_calls:
-            message["tool_calls"] = [
-                tool_call(call, told.reply_id, n) for n, call in enumerate(answer.tool_calls)
-            ]
+            calls = [tool_call(call, told.reply_id, n) for n, call in enumerate(answer.tool_calls)]
+            message["tool_calls"] = list[Json](calls)
+            if self._functions:
+                message["function_call"] = calls[0]["function"]
         message["refusal"] = None
-        choice: JsonObject = {"index": 0, "message": message, "finish_reason": finish_reason(answer)}
+        choice: JsonObject = {"index": 0, "message": message, "finish_reason": self._reason(answer)}
         shown: JsonObject = {"content": token_logprobs(answer.logprobs), "refusal": None}
         choice["logprobs"] = shown if answer.logprobs else None
         return _encoder.encode(
@@ -189,6 +201,9 @@ class _Renderer:
                 "router": told.router,
             }
         )
+
+    def _reason(self, answer: Answer) -> str:
+        return "function_call" if self._functions and answer.tool_calls else finish_reason(answer)
 
     def vectors(self, answer: EmbeddingAnswer, told: Told) -> bytes:
         raise NotImplementedError
