@@ -350,8 +350,17 @@ class _Host:
             self._desk.ended(number)
             loading = self._load_task
             if loading is not None and self._desk.loads_for_nobody == loading[0]:
-                loading[1].cancel()
+                loop = loading[1].get_loop()
+                if not loop.is_closed():
+                    # Not at once: of a task that has not begun nothing would run, and nobody be told.
+                    loop.call_soon_threadsafe(self._give_up, *loading)
             self._act()
+
+    def _give_up(self, model: str, task: asyncio.Task[None]) -> None:
+        """Ends a load, unless somebody waits for it again."""
+        with self._lock:
+            if self._load_task == (model, task) and self._desk.loads_for_nobody == model:
+                task.cancel()
 
     def _act(self, newcomer: Seat | None = None) -> bool:
         """Does what the desk says; whether the newcomer still has to wait. Called with the lock held."""
