@@ -508,9 +508,11 @@ class Router:
         except TimeoutError:
             if not limit.expired():
                 raise
-            whole, where, hint = self._limit_told(request)
+            whole, where, _ = self._limit_told(request)
             raise NotInTime(
-                f"the hosts did not tell what they have within {whole} ({where})", attempts=(), hint=hint
+                f"the hosts did not tell what they have within {whole} ({where})",
+                attempts=(),
+                hint="look at the hosts with: llm-router doctor",
             ) from None
 
     def _moment(self, request: RouteRequest) -> Moment:
@@ -759,7 +761,7 @@ class Router:
         """
         if run.locked and error.retryable and not run.retried:
             run.retried = True
-            await self._pause(RETRY_PAUSE_S)
+            await self._pause(min(RETRY_PAUSE_S, self._left_s(run)))
             run.waiting.insert(0, failed)
             return True
         run.locked = False
@@ -773,7 +775,7 @@ class Router:
             run.waiting.sort(key=lambda candidate: candidate.host == failed.host)
         if not run.waiting and error.retryable and not run.retried:
             run.retried = True
-            await self._pause(RETRY_PAUSE_S)
+            await self._pause(min(RETRY_PAUSE_S, self._left_s(run)))
             run.waiting = [failed]
         return bool(run.waiting)
 

@@ -11,7 +11,7 @@ import pytest
 from llm_router.config import HostSettings, RoutingSettings, Settings
 from llm_router.errors import LLMRouterError, NotInTime, StreamBroken
 from llm_router.request import RouteRequest
-from llm_router.router import Router
+from llm_router.router import RETRY_PAUSE_S, Router
 from llm_router.testing.fake_faults import Fault
 from llm_router.testing.fake_models import fleet_models
 from llm_router.testing.fake_ollama import FakeOllama
@@ -63,3 +63,18 @@ async def test_a_timer_that_fires_a_moment_early_ends_a_request_and_is_not_held_
             assert type(caught.value) is (StreamBroken if after else NotInTime)
         assert not (await router.hosts())[0].unhealthy
         assert not router.rests()["one"].models
+
+
+async def test_the_pause_before_the_retry_is_no_longer_than_the_time_that_is_left(ollama: FakeOllama) -> None:
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    ollama.fault(Fault.BUSY)
+    async with Router(settings=settings_for(ollama), clock_s=lambda: 1000.0, pause=pause) as router:
+        with pytest.raises(LLMRouterError):
+            await router.run(replace(NAMED, timeout_s=LIMIT_S))
+        with pytest.raises(LLMRouterError):
+            await router.run(NAMED)
+    assert pauses == [LIMIT_S, RETRY_PAUSE_S]
