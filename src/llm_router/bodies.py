@@ -383,14 +383,13 @@ def _tools(body: _Body) -> tuple[tuple[Tool, ...], bool]:
         return (), False
     functions = [tool.function or _Function(name=tool.name or "") for tool in body.tools or ()]
     functions += body.functions or []
-    for place, function in enumerate(functions):
-        if not function.name:
-            raise InvalidRequest(
-                f"cannot use tools[{place}]",
-                why="it names no function, and models here call nothing else",
-                hint="describe a function with its name, description and parameters",
-            )
-    tools = tuple(Tool(f.name, f.description or "", f.parameters or {}) for f in functions)
+    tools = tuple(Tool(f.name, f.description or "", f.parameters or {}) for f in functions if f.name)
+    if not tools:  # beside functions others are left out: an offer that the model does not see harms nobody
+        raise InvalidRequest(
+            "cannot use tools",
+            why="none of them is a function, and models here call nothing else",
+            hint="describe a function with its name, description and parameters",
+        )
     choice = body.function_call if body.tool_choice is None else body.tool_choice
     return chosen(tools, choice)
 

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import msgspec
+import ollama
+import openai
 import pytest
 import zstandard
 from tests.gateway.conftest import HERE, Here, Start
@@ -59,6 +62,23 @@ async def test_without_a_key_nothing_is_answered(start: Start, tmp_path: Path, p
         assert (await here.post(path, body, **headers))[0] == 200
     assert (await here.post(path, body, authorization="Bearer lr-2"))[0] == 401
     assert (await here.get("/health"))[0] == 200
+
+
+async def test_the_clients_own_ways_to_send_a_key(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = await with_keys(start, tmp_path, entry("ann", "lr-1"))
+    talk: Any = CHAT["messages"]
+    monkeypatch.setenv("OLLAMA_API_KEY", "lr-1")
+    async with ollama.AsyncClient(host=here.url) as llama:
+        assert (await llama.chat("auto", messages=talk)).model == "mistral:7b"
+    ways: tuple[dict[str, Any], ...] = ({"api_key": "lr-1"}, {"auth_token": "lr-1"})
+    for given in ways:
+        async with anthropic.AsyncAnthropic(base_url=here.url, max_retries=0, **given) as claude:
+            assert (await claude.messages.create(model="auto", max_tokens=9, messages=talk)).content
+    async with openai.AsyncOpenAI(base_url=f"{here.url}/v1", api_key="lr-2", max_retries=0) as ai:
+        with pytest.raises(openai.AuthenticationError):
+            await ai.models.list()
 
 
 async def test_a_key_has_the_models_and_categories_it_was_given(start: Start, tmp_path: Path) -> None:

@@ -129,7 +129,16 @@ class TestTools:
         with pytest.raises(InvalidRequest, match="tool_choice"):
             asked(PATH, BODY | {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "nope"}})
 
-    def test_tools_of_anthropics_own_servers_are_refused(self) -> None:
+    def test_tools_of_anthropics_own_are_left_out_beside_others(self) -> None:
+        theirs = {"type": "web_search_20250305", "name": "web_search"}
+        assert to_ollama(PATH, BODY | {"tools": [theirs, TOOL]})["tools"] == [FUNCTION]
+        with pytest.raises(InvalidRequest, match="tool_choice"):
+            asked(
+                PATH,
+                BODY | {"tools": [theirs, TOOL], "tool_choice": {"type": "tool", "name": "web_search"}},
+            )
+
+    def test_tools_of_anthropics_own_are_refused_alone(self) -> None:
         with pytest.raises(InvalidRequest, match="web_search"):
             asked(PATH, BODY | {"tools": [{"type": "web_search_20250305", "name": "web_search"}]})
 

@@ -127,7 +127,15 @@ class TestTools:
         with pytest.raises(InvalidRequest, match="tool_choice"):
             asked(PATH, BODY | {"tools": [TOOL], "tool_choice": {"type": "function", "name": "nope"}})
 
-    def test_openais_own_are_refused(self) -> None:
+    def test_openais_own_are_left_out_beside_functions(self) -> None:
+        theirs = [{"type": "web_search"}, {"type": "custom", "name": "patch", "format": {"type": "text"}}]
+        body = BODY | {"tools": [*theirs, TOOL], "tool_choice": "auto"}
+        assert to_ollama(PATH, body)["tools"] == [FUNCTION]
+        assert whole(asked(PATH, body), Delta("four"))["tools"] == [TOOL]
+        with pytest.raises(InvalidRequest, match="tool_choice"):
+            asked(PATH, body | {"tool_choice": {"type": "web_search"}})
+
+    def test_openais_own_are_refused_alone(self) -> None:
         with pytest.raises(InvalidRequest, match="web_search"):
             asked(PATH, BODY | {"tools": [{"type": "web_search"}]})
 

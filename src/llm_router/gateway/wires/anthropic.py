@@ -191,14 +191,14 @@ def _tools(body: _Body) -> tuple[Tool, ...]:
     choice = body.tool_choice or _Choice()
     if not body.tools or choice.type == "none":
         return ()
-    for tool in body.tools:
-        if tool.type not in (None, "custom"):
-            raise InvalidRequest(
-                f"tools: cannot use {tool.type!r}",
-                why="it runs on Anthropic's servers, and the models here run on yours",
-                hint="describe a tool of your own with name, description and input_schema",
-            )
-    tools = tuple(Tool(tool.name, tool.description, tool.input_schema or {}) for tool in body.tools)
+    own = [tool for tool in body.tools if tool.type in (None, "custom")]
+    if not own:  # agents offer some of Anthropic's beside their own whoever answers; those are left out
+        raise InvalidRequest(
+            f"tools: cannot use {str(body.tools[0].type)[:40]!r}",
+            why="only Anthropic's servers and models know it, and the models here run on yours",
+            hint="describe a tool of your own with name, description and input_schema",
+        )
+    tools = tuple(Tool(tool.name, tool.description, tool.input_schema or {}) for tool in own)
     return chosen(tools, {"name": choice.name})[0] if choice.type == "tool" else tools
 
 

@@ -236,15 +236,18 @@ def _tools(body: _Body) -> tuple[tuple[Tool, ...], bool]:
     """The functions that the model may call, and whether it must call one."""
     if not body.tools or body.tool_choice == "none":
         return (), False
-    for tool in body.tools:
-        if tool.type != "function":
-            raise InvalidRequest(
-                f"tools: cannot use {tool.type[:40]!r}",
-                why="it runs on OpenAI's servers, and the models here run on yours",
-                hint="describe a function of your own",
-            )
-    tools = tuple(Tool(tool.name, tool.description or "", tool.parameters or {}) for tool in body.tools)
+    tools = tuple(Tool(t.name, t.description or "", t.parameters or {}) for t in _functions(body))
+    if not tools:  # agents offer some of OpenAI's beside their own whoever answers; those are left out
+        raise InvalidRequest(
+            f"tools: cannot use {body.tools[0].type[:40]!r}",
+            why="it runs on OpenAI's servers, and the models here run on yours",
+            hint="describe a function of your own",
+        )
     return chosen(tools, body.tool_choice)
+
+
+def _functions(body: _Body) -> list[_Tool]:
+    return [tool for tool in body.tools or () if tool.type == "function"]
 
 
 def _format(body: _Body) -> Any:
@@ -450,7 +453,7 @@ class _Renderer:
             "temperature": body.temperature,
             "text": {"format": _format_told(body)},
             "tool_choice": body.tool_choice or "auto",
-            "tools": [_tool_told(tool) for tool in body.tools or ()],
+            "tools": [_tool_told(tool) for tool in _functions(body)],
             "top_p": body.top_p,
             "top_logprobs": 0,
             "frequency_penalty": 0,
