@@ -9,6 +9,7 @@
     ├── MissingExtra               an optional part that is not installed, with the install line
     ├── NoModelAvailable           every candidate was rejected before anything was sent
     ├── AllAttemptsFailed          candidates were tried and each one failed; carries all of them
+    │   └── NotInTime              the time for the whole request was over before one had answered
     └── ProviderError              one host or model failed
         ├── HostUnreachable        nothing listens there, the name does not resolve, the line dropped
         ├── HostTimeout            it listens and does not answer in time
@@ -24,6 +25,7 @@
         ├── BadReply               it answered with something that is not an answer (HTML, garbage, nothing)
         ├── TimeSpent              the time for the whole request was over before this model answered
         └── StreamBroken           the answer stopped after its first part; never retried on another model
+            └── CutShort           because the time for the whole request was over
 
 Each class fixes three facts: the HTTP status a gateway sends, a stable ``code`` and the exit code of the
 command line, which is 3 where no model can take the task and 1 where one took it and failed. Provider errors
@@ -293,6 +295,13 @@ class StreamBroken(ProviderError):
     exit_code = 1
     next_may_help = False
     blames_model = True
+
+
+class CutShort(StreamBroken):
+    """The time of the request was over in the midst of its answer, which says nothing of the model."""
+
+    http_status = 504
+    blames_model = False
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

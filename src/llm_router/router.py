@@ -43,6 +43,7 @@ from llm_router.decision import Candidate, Classification, Decision
 from llm_router.errors import (
     AllAttemptsFailed,
     BadReply,
+    CutShort,
     HostBusy,
     HostTimeout,
     HostUnreachable,
@@ -51,7 +52,6 @@ from llm_router.errors import (
     NoModelAvailable,
     NotInTime,
     ProviderError,
-    StreamBroken,
     TimeSpent,
     UnknownModel,
 )
@@ -669,7 +669,7 @@ class Router:
         candidate = attempt.candidate
         whole, where, hint = self._limit_told(run.request)
         if attempt.begun:
-            return StreamBroken(
+            return CutShort(
                 f"{candidate.model}: the answer broke off",
                 why=f"the request may take {whole} ({where})",
                 hint=hint,

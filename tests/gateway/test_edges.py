@@ -315,6 +315,16 @@ class TestTimeoutHeader:
         assert headers["x-router-decision-id"]
         assert (await here.post(path, TASKS[path], x_router_timeout_s="60"))[0] == 200
 
+    @pytest.mark.parametrize("path", ["/api/generate", "/v1/chat/completions", "/v1/messages"])
+    async def test_a_reply_in_one_piece_that_is_late_is_504_although_its_answer_had_begun(
+        self, here: Here, path: str
+    ) -> None:
+        assert (await here.post(path, TASKS[path]))[0] == 200
+        here.ollama.fault(Fault.SLOW_TOKENS, after=1)
+        status, told, _ = await here.post(path, TASKS[path], x_router_timeout_s="0.4")
+        assert status == 504, told
+        assert "the answer broke off" in str(told)
+
     @pytest.mark.parametrize("path", TASKS)
     @pytest.mark.parametrize("bad", ["", "0", "-1", "nan", "inf", "1e999", "soon", "60s", "60, 5", "²"])
     async def test_what_is_no_time_is_a_mistake(self, here: Here, path: str, bad: str) -> None:

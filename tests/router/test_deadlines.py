@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from llm_router.config import HostSettings, RoutingSettings, Settings
-from llm_router.errors import LLMRouterError, NotInTime, StreamBroken
+from llm_router.errors import CutShort, LLMRouterError, NotInTime
 from llm_router.request import RouteRequest
 from llm_router.router import RETRY_PAUSE_S, Router
 from llm_router.testing.fake_faults import Fault
@@ -60,7 +60,7 @@ async def test_a_timer_that_fires_a_moment_early_ends_a_request_and_is_not_held_
             asyncio.get_running_loop().call_later(LIMIT_S / 2, clock.move_on)
             with pytest.raises(LLMRouterError) as caught:
                 await router.run(hurried, decision=decision)
-            assert type(caught.value) is (StreamBroken if after else NotInTime)
+            assert type(caught.value) is (CutShort if after else NotInTime)
         assert not (await router.hosts())[0].unhealthy
         assert not router.rests()["one"].models
 
