@@ -143,7 +143,7 @@ class Router:
         self._residency = self._made_residency()
         self._talks = Conversations()
         self._cascade: Cascade = assembly.cascade_of(
-            settings, self.fleet, self._watch, clock_s, seat=self._residency.seat
+            settings, self.fleet, self._watch, clock_s, seat=self._seat_of_mission_control
         )
 
     async def __aenter__(self) -> Self:
@@ -637,6 +637,12 @@ class Router:
                 host=candidate.host,
                 model=candidate.model,
             ) from None
+
+    async def _seat_of_mission_control(self, candidate: Candidate) -> Seat:
+        """It is asked before the hosts are looked at for the task itself: the desk is told first what is in
+        memory there, or it would make no room."""
+        await self._world()
+        return await self._residency.seat(candidate)
 
     @asynccontextmanager
     async def _limit(self, run: _Run, attempt: _Running) -> AsyncIterator[None]:

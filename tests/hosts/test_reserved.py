@@ -19,6 +19,7 @@ from llm_router.router import Router
 from llm_router.testing.fake_faults import Fault
 from llm_router.testing.fake_models import GIB, fleet_models
 from llm_router.testing.fake_ollama import FakeOllama
+from llm_router.testing.raw_http import RawClient
 
 LARGE, OTHER, SMALL, ROUTER = "qwen2.5:72b", "llama3.1:70b", "mistral:7b", "llama3.2:1b"
 EMBEDDER = "nomic-embed-text"
@@ -71,6 +72,18 @@ async def test_mission_control_is_loaded_by_the_desk_once_and_stays(box: FakeOll
     first, *others = bodies(box, ROUTER)[-5:]
     assert first["keep_alive"] == -1
     assert all("keep_alive" not in body for body in others)
+
+
+async def test_room_is_made_for_mission_control_although_it_is_the_first_thing_that_is_asked() -> None:
+    """What others have loaded is there already, and leaves no room."""
+    async with FakeOllama(fleet_models([LARGE, ROUTER]), memory_bytes=54 * GIB) as box:
+        async with RawClient(box.url) as other:
+            await other.post("/api/generate", {"model": LARGE, "options": {"num_ctx": 32768}})
+        settings = settings_for(box)
+        hosts = (HostSettings(url=box.url, name="box", memory_gb=58.0),)
+        async with Router(settings=replace(settings, hosts=hosts)) as router:
+            await router.classify(UNCLEAR)
+        assert loads(box) == [(LARGE, "load"), (LARGE, "unload"), (ROUTER, "load")]
 
 
 async def test_mission_control_does_not_wait_for_those_who_wait_for_large_models(box: FakeOllama) -> None:
