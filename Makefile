@@ -6,7 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 # pip compiles what it installs, but not what stays where it is; without bytecode every start takes longer.
 COMPILE := $(BIN)/python -m compileall -q src
-SOURCES := src tests test_router.py benchmarks
+SOURCES := src tests test_router.py benchmarks hatch_build.py
+COMPILED := hatch_build.py src/llm_router/classify/_arithmetic.c
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format coverage bench bench-gateway weights check-weights lock clean install
@@ -68,14 +69,14 @@ $(BIN)/python:
 	  || { echo "error: cannot create a virtual environment"; \
 	       echo "hint: on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
-$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
+$(VENV)/.demo: requirements/demo.txt pyproject.toml $(COMPILED) | $(BIN)/python
 	@echo "installing the router and the embedded engine into $(VENV)"
 	@$(PIP) install --progress-bar on --no-deps --require-hashes -r requirements/demo.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@$(COMPILE)
 	@touch $@
 
-$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+$(VENV)/.dev: requirements/dev.txt pyproject.toml $(COMPILED) | $(BIN)/python
 	@echo "installing everything, CrewAI included, into $(VENV) (about 1 GB)"
 	@$(PIP) install --progress-bar on --no-deps --require-hashes -r requirements/dev.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .

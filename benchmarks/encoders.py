@@ -55,8 +55,9 @@ from numpy.typing import NDArray
 from sentence_model import PACKAGE, SENTENCE_TOKENS, NotHere, SentenceModel, unit
 
 from llm_router.classify import features
+from llm_router.classify.arithmetic import MIDDLE, times_of
 from llm_router.classify.encoder import Encoder
-from llm_router.classify.reading import MIDDLE, corrected, slips_of, times_of
+from llm_router.classify.reading import corrected, slips_of
 from llm_router.classify.shape import shape
 from llm_router.errors import LLMRouterError
 from llm_router.fleet import load_fleet
@@ -279,7 +280,7 @@ class FeatureReader:
     def __init__(self, known: Vocabulary, table: Floats, reads: Reads) -> None:
         keys = len(known.keys)
         self._reads, self._ids = reads, known.ids
-        self._slips = slips_of(known.keys, known.idf)
+        self._slips = slips_of(lambda: known.keys, known.idf)
         self._groups = table[keys : keys + features.GRAMS] * known.group_weights[:, None]
         self._rows = table[:keys] * known.weights[:, None]
         if reads.groups:

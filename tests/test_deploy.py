@@ -97,7 +97,7 @@ def test_what_the_container_copies_is_there_and_not_ignored() -> None:
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     kept = [line.removeprefix("!") for line in lines if line.startswith("!")]
     copied = [source for line in instructions("COPY") if "--from" not in line for source in line.split()[:-1]]
-    assert len(copied) == 5
+    assert len(copied) == 6
     for source in copied:
         assert (ROOT / source).exists(), source
         assert any(fnmatch.fnmatch(source, pattern) for pattern in kept), source

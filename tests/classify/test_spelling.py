@@ -29,15 +29,10 @@ def test_one_slip_is_mended_and_two_are_not(typed: str, meant: str | None) -> No
     assert Slips(lambda: WORDS).meant(typed) == meant
 
 
-def test_known_words_stay_whatever_they_resemble() -> None:
+def test_of_several_words_those_that_can_be_told_are() -> None:
     slips = Slips(lambda: WORDS)
-    assert slips.corrected(["theres", "fonction", "xylophone"], {"fonction"}) == [
-        "there",
-        "fonction",
-        "xylophone",
-    ]
-    unchanged = ["there", "three"]
-    assert slips.corrected(unchanged, set(WORDS)) is unchanged
+    assert slips.meant_by(["theres", "xylophone", "there"]) == {"theres": "there"}
+    assert slips.meant_by([]) == {}
 
 
 def test_the_more_usual_word_wins() -> None:

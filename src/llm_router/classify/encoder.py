@@ -16,14 +16,14 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from llm_router.classify.arithmetic import judge
 from llm_router.classify.fewshot import FewShot, fewshot
 from llm_router.classify.reading import Lookup, Reading
 from llm_router.classify.weights import EncoderFileError, Floats, Weights, read_weights
 
 MIN_EXAMPLES = 5
-STILL = np.float32(0.7)
+STILL = 0.7
 """How much less a message's own words count where it is a follow-up through and through."""
 
 CONVERSATION = 0.9
@@ -40,9 +40,10 @@ class _Plan:
     """What judging among the same categories needs each time: their columns, and how well each serves."""
 
     names: tuple[str, ...]
-    columns: NDArray[np.intp]
-    heat: np.float32
-    serves: Floats
+    columns: tuple[int, ...]
+    heat: float
+    serves: bytes
+    """(categories, categories) in float64."""
     new: tuple[FewShot, ...]
 
 
@@ -66,14 +67,22 @@ class Encoder:
     ``categories`` lists what it can answer; ``version`` changes whenever its answers may.
     """
 
-    def __init__(self, weights: Weights, new_categories: tuple[FewShot, ...] = ()) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        new_categories: tuple[FewShot, ...] = (),
+        *,
+        compiled: bool | None = None,
+    ) -> None:
         self._weights = weights
         self._new = new_categories
         self._columns = {name: place for place, name in enumerate(weights.categories)}
         first = len(weights.categories)
         self._picture_columns = {name: first + i for i, name in enumerate(weights.picture_categories)}
         columns = first + len(weights.picture_categories)
-        self._lookup = Lookup(weights, ((0, first), (first, columns)))
+        self._compiled = compiled
+        self._judged = judge(compiled=compiled)
+        self._lookup = Lookup(weights, ((0, first), (first, columns)), compiled=compiled)
         self.categories: tuple[str, ...] = weights.categories + tuple(new.name for new in new_categories)
         self.version: str = weights.version
         self._plans: dict[tuple[frozenset[str] | None, bool], _Plan] = {}
@@ -126,18 +135,14 @@ class Encoder:
         plan = self._plan(allowed, picture=picture)
         logits = _logits(reading, plan)
         if earlier is not None:
-            part = np.float32(share)
-            logits = (1 - STILL * part) * logits + part * _logits(earlier, plan)
-        # The methods of an array of the same names go through Python.
-        odds = np.exp(logits - np.maximum.reduce(logits))
-        odds /= np.add.reduce(odds)
-        service = odds @ plan.serves
-        best = int(service.argmax())
-        sure = self._sure(float(service[best])) if len(plan.names) > 1 else 1.0
+            own = 1.0 - STILL * share
+            logits = [own * a + share * b for a, b in zip(logits, _logits(earlier, plan), strict=True)]
+        best, service, odds = self._judged(logits, plan.serves)
+        sure = self._sure(service) if len(plan.names) > 1 else 1.0
         return Judgement(
             category=plan.names[best],
             confidence=sure if earlier is None else sure * CONVERSATION,
-            probabilities=dict(zip(plan.names, odds.tolist(), strict=True)),
+            probabilities=dict(zip(plan.names, odds, strict=True)),
         )
 
     def probabilities(self, text: str, allowed: Collection[str] | None = None) -> dict[str, float]:
@@ -209,11 +214,11 @@ class Encoder:
                     f"{MIN_EXAMPLES} are needed\nhint: add texts as users would type them"
                 )
             added.append(fewshot(name, [self.read(text).vector for text in distinct], against))
-        return Encoder(self._weights, (*self._new, *added))
+        return Encoder(self._weights, (*self._new, *added), compiled=self._compiled)
 
     def logits(self, reading: Reading, allowed: Collection[str], *, picture: bool = False) -> Floats:
         """Log-odds of the allowed categories against each other, in the order of ``categories``."""
-        return _logits(reading, self._plan(allowed, picture=picture))
+        return np.array(_logits(reading, self._plan(allowed, picture=picture)), dtype=np.float32)
 
     def _plan(self, allowed: Collection[str] | None, *, picture: bool) -> _Plan:
         key = (None if allowed is None else frozenset(allowed), picture)
@@ -238,10 +243,10 @@ class Encoder:
         if picture and all(name in self._picture_columns for name in names if name in self._columns):
             columns = [self._picture_columns[name] for name in names if name in self._columns]
             heat = weights.picture_temperature
-        serves = np.eye(len(names), dtype=np.float32)
+        serves = np.eye(len(names))
         serves[: len(trained), : len(trained)] = weights.serves[np.ix_(trained, trained)]
         new = tuple(one for one in self._new if one.name in names)
-        return _Plan(names, np.array(columns, dtype=np.intp), np.float32(heat), serves, new)
+        return _Plan(names, tuple(columns), heat, serves.tobytes(), new)
 
     def _sure(self, service: float) -> float:
         slope, offset = self._weights.sureness
@@ -249,14 +254,14 @@ class Encoder:
         return 1.0 / (1.0 + math.exp(-(slope * odds + offset)))
 
 
-def _logits(reading: Reading, plan: _Plan) -> Floats:
-    scores: Floats = reading.scores[plan.columns] / plan.heat
-    if not plan.new:
-        return scores
-    # A new category competes with the best of those that are allowed, whatever its score is.
-    best = float(scores.max()) if len(scores) else 0.0
-    leads = [best + one.lead(reading.vector) for one in plan.new]
-    return np.concatenate([scores, np.array(leads, dtype=np.float32)])
+def _logits(reading: Reading, plan: _Plan) -> list[float]:
+    scores, heat = reading.scores, plan.heat
+    logits = [scores[column] / heat for column in plan.columns]
+    if plan.new:
+        # A new category competes with the best of those that are allowed, whatever its score is.
+        best = max(logits, default=0.0)
+        logits += [best + one.lead(reading.vector) for one in plan.new]
+    return logits
 
 
 __all__ = ["MIN_EXAMPLES", "Encoder", "EncoderFileError", "Judgement", "Reading"]

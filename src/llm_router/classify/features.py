@@ -28,9 +28,15 @@ EDGE, FIRST, LAST = "\x01", "\x02", "\x03"
 LONG_CHARS = 900
 """Above this size a text is taken for a request around a pasted document; the request sits at the ends."""
 
-_END_CHARS = 450
-_EDGE_TOKENS = 10
+END_CHARS = 450
+EDGE_TOKENS = 10
+"""Words at each end of a text that are read as standing there."""
+
+MOST_DIGITS = 4
+"""Numbers are read by how many digits they have, up to this many."""
+
 _WORD_CHARS = 24
+_DIGITS = "0" * MOST_DIGITS
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W\d_{_UNSPACED}]+|\d+|[^\w\s]|_")
 _HANGUL = re.compile("[\uac00-\ud7af]")
@@ -50,7 +56,7 @@ def split(sampled: str) -> Parts:
         found = tokens(sampled)
         return Parts(found, found, [])
     return Parts(
-        tokens(sampled[:_END_CHARS]), tokens(sampled[-_END_CHARS:]), tokens(sampled[_END_CHARS:-_END_CHARS])
+        tokens(sampled[:END_CHARS]), tokens(sampled[-END_CHARS:]), tokens(sampled[END_CHARS:-END_CHARS])
     )
 
 
@@ -82,7 +88,7 @@ def tokens(sampled: str) -> list[str]:
     if not sampled.isascii():
         sampled = unicodedata.normalize("NFKC", sampled).replace("\u2019", "'")
     found = _TOKEN.findall(sampled.lower().replace("'", ""))
-    return [token if not token[0].isdigit() else "0000"[: len(token)] for token in found]
+    return [token if not token[0].isdigit() else _DIGITS[: len(token)] for token in found]
 
 
 def places(parts: Parts) -> list[str]:
@@ -94,8 +100,8 @@ def places(parts: Parts) -> list[str]:
     keys = [*map(" ".join, pairwise(head))]
     if tail is not head:
         keys += map(" ".join, pairwise(tail))
-    keys += [EDGE + token for token in head[:_EDGE_TOKENS]]
-    keys += [EDGE + token for token in tail[-_EDGE_TOKENS:]]
+    keys += [EDGE + token for token in head[:EDGE_TOKENS]]
+    keys += [EDGE + token for token in tail[-EDGE_TOKENS:]]
     keys += [FIRST + " ".join(head[:count]) for count in (1, 2, 3)]
     keys += [LAST + " ".join(tail[-count:]) for count in (1, 2)]
     return list(dict.fromkeys(keys))

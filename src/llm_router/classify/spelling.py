@@ -39,11 +39,9 @@ class Slips:
                 return found
         return None
 
-    def corrected(self, tokens: list[str], known: Iterable[str]) -> list[str]:
-        """The tokens, with each that is not ``known`` replaced by what was meant, where that can be told."""
-        strange = set(tokens).difference(known)
-        meant = {word: found for word in strange if (found := self.meant(word)) is not None}
-        return [meant.get(token, token) for token in tokens] if meant else tokens
+    def meant_by(self, words: Iterable[str]) -> dict[str, str]:
+        """What was meant by each of these strange words, where that can be told."""
+        return {word: found for word in words if (found := self.meant(word)) is not None}
 
 
 def _rests(word: str) -> Iterator[str]:

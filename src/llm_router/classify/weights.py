@@ -43,7 +43,8 @@ class Weights:
     cases_digest: str
     categories: tuple[str, ...]
     picture_categories: tuple[str, ...]
-    vocabulary: tuple[str, ...]
+    words: bytes
+    """The vocabulary: its keys in UTF-8, a line each."""
     table: Steps
     """(vocabulary, columns): a key's weights, a word's letter groups included, in steps of ``scale``."""
     scale: Floats
@@ -70,6 +71,11 @@ class Weights:
     sureness: tuple[float, float]
     """(slope, offset) from the log-odds of the expected service to those of being right."""
 
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The keys in the order of their rows; taken apart anew each time."""
+        return tuple(self.words.decode().split("\n"))
+
 
 def read_weights(data: bytes) -> Weights:
     """Weights from the bytes of an .npz file.
@@ -90,7 +96,7 @@ def read_weights(data: bytes) -> Weights:
             cases_digest=str(found["cases_digest"]),
             categories=tuple(str(name) for name in found["categories"]),
             picture_categories=tuple(str(name) for name in found["picture_categories"]),
-            vocabulary=tuple(found["vocabulary"].tobytes().decode().split("\n")),
+            words=found["vocabulary"].tobytes(),
             table=_steps(found["table"]),
             scale=found["scale"].astype(np.float32),
             mass=found["mass"].astype(np.float32),
@@ -121,7 +127,7 @@ def _steps(table: Steps) -> Steps:
 
 
 def _check(weights: Weights) -> None:
-    size, keys = len(weights.categories), len(weights.vocabulary)
+    size, keys = len(weights.categories), weights.words.count(b"\n") + 1
     columns = size + len(weights.picture_categories) + 1
     expected = {
         "table": (weights.table.shape, (keys, columns)),

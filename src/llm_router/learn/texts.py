@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_router.classify import features
-from llm_router.classify.reading import MIDDLE, corrected, slips_of, times_of
+from llm_router.classify.arithmetic import MIDDLE, times_of
+from llm_router.classify.reading import corrected, slips_of
 from llm_router.classify.shape import NAMES as SHAPE_NAMES
 from llm_router.classify.shape import shape
 
@@ -115,7 +116,7 @@ def matrix(texts: Sequence[Text], known: Vocabulary) -> csr_matrix:
     ends = [0]
     weights, group_weights = known.weights.tolist(), known.group_weights.tolist()
     shape_at = len(known.keys) + features.GRAMS
-    slips = slips_of(known.keys, known.idf)
+    slips = slips_of(lambda: known.keys, known.idf)
     for text in texts:
         row: dict[int, float] = {}
         mass = 0.0

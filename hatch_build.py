@@ -1,0 +1,78 @@
+"""Compiles the encoder's arithmetic while the package is built or installed, where that can be done.
+
+Without a compiler, or with LLM_ROUTER_COMPILE=never, the package is the same in Python alone: its answers are
+the same too, and a decision takes longer. LLM_ROUTER_COMPILE=always makes a failure to compile an error.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from packaging.tags import sys_tags
+
+SOURCE = Path("src/llm_router/classify/_arithmetic.c")
+BUILT = SOURCE.with_suffix(".abi3.so")
+"""For every Python from 3.11 on: only the limited API is used."""
+
+FLAGS = ("-std=c11", "-O2", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra")
+
+
+class CannotCompile(Exception):
+    """There is no compiler here, or it does not find Python's headers."""
+
+
+class CustomBuildHook(BuildHookInterface):
+    """Called by hatchling for every wheel, those of editable installations included."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        wanted = os.environ.get("LLM_ROUTER_COMPILE", "auto")
+        if wanted not in ("auto", "always", "never"):
+            raise SystemExit(f"error: LLM_ROUTER_COMPILE={wanted} is none of auto, always and never")
+        root = Path(self.root)
+        (root / BUILT).unlink(missing_ok=True)
+        if wanted == "never":
+            return
+        try:
+            compile_extension(root)
+        except CannotCompile as error:
+            if wanted == "always":
+                raise SystemExit(
+                    f"error: {error}\nhint: install a C compiler and Python's headers"
+                ) from error
+            self.app.display_warning(f"{error}; the package works without, and decides more slowly")
+            return
+        build_data["pure_python"] = False
+        build_data["tag"] = f"cp311-abi3-{next(sys_tags()).platform}"
+        build_data["artifacts"].append(str(BUILT))
+
+
+def compile_extension(root: Path) -> None:
+    """Raises CannotCompile with the compiler's own first words."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED") or sys.implementation.name != "cpython":
+        raise CannotCompile("this kind of Python has no stable interface for compiled code")
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    ways = ("-bundle", "-undefined", "dynamic_lookup") if sys.platform == "darwin" else ("-shared",)
+    include = sysconfig.get_path("include")
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, BUILT.name)
+        command = [*compiler, *FLAGS, *ways, f"-I{include}", str(root / SOURCE), "-o", str(made), "-lm"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise CannotCompile(f"there is no C compiler ({compiler[0]}: {error.strerror})") from error
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            raise CannotCompile(f"the C compiler failed ({said[0]})")
+        target = root / BUILT
+        fresh = target.with_name(f"{target.name}.new")
+        fresh.write_bytes(made.read_bytes())
+        fresh.chmod(0o755)
+        fresh.replace(target)  # a program that has the old file open goes on with it

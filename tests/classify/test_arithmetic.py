@@ -1,0 +1,239 @@
+"""The encoder's arithmetic, in Python and compiled: one answer, whatever the text."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_router.classify import arithmetic, features
+from llm_router.classify.arithmetic import Table, judged, key_table
+from llm_router.classify.encoder import Encoder
+from llm_router.classify.reading import Reading
+from llm_router.classify.weights import Weights, read_weights
+from llm_router.learn.corpus import training_rows
+
+ROOT = Path(__file__).parents[2]
+COMPILER = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+
+UNWANTED = os.environ.get("LLM_ROUTER_COMPILE") == "never"
+WORDS = ("the", "don't", "rock'n'roll", "'", "''", "00123", "9'9", "_", "a_b", "Weathar", "summarise", "?")
+ODD = (*WORDS, " ", "\t", "\x1c", "\x1f", "\x0b", "\x00", "\x01", "\x7f", "\n\n", "요약해", "東京", "\ud800")
+LONG = ("Fix this function: x = y; ", "What's the 'plan'? ", "회의록을 요약해 주세요. ", "a", "'", " x")
+
+needs_compiled = pytest.mark.skipif(
+    not arithmetic.is_compiled(), reason="this installation is in Python alone"
+)
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    return read_weights(resources.files("llm_router").joinpath("data", "encoder.npz").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def both(weights: Weights) -> tuple[Encoder, Encoder]:
+    return Encoder(weights, compiled=True), Encoder(weights, compiled=False)
+
+
+@pytest.fixture(scope="module")
+def table(weights: Weights) -> Table:
+    return key_table(weights, compiled=True)
+
+
+def told(reading: Reading, encoder: Encoder) -> tuple[object, ...]:
+    category = encoder.judge(reading).category
+    return reading.scores, reading.keys, category, encoder.telling(reading, category, 8), reading.vector
+
+
+def assert_alike(both: tuple[Encoder, Encoder], text: str) -> None:
+    compiled, plain = both
+    assert told(compiled.read(text), compiled) == told(plain.read(text), plain), text
+    ours, theirs = compiled.judge(compiled.read(text)), plain.judge(plain.read(text))
+    assert ours.confidence == pytest.approx(theirs.confidence, abs=1e-12)
+    assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-12)
+
+
+def test_it_is_compiled_where_it_can_be() -> None:
+    """A build that failed in silence would leave everything in Python alone, and skip the tests here."""
+    headers = Path(sysconfig.get_path("include"), "Python.h").exists()
+    if UNWANTED or not (shutil.which(COMPILER.split()[0]) and headers):
+        pytest.skip("there is no compiler here, or it is not wanted")
+    assert arithmetic.is_compiled()
+
+
+@needs_compiled
+def test_every_fourth_text_of_the_training_is_answered_alike(both: tuple[Encoder, Encoder]) -> None:
+    rows = training_rows(ROOT / "training")[::4]
+    assert len(rows) > 1000
+    for row in rows:
+        assert_alike(both, row.text)
+
+
+@needs_compiled
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(ODD),
+            st.text(max_size=12),
+        ),
+        max_size=60,
+    ),
+    st.sampled_from(["", " "]),
+)
+def test_whatever_the_text_both_read_the_same(
+    both: tuple[Encoder, Encoder], parts: list[str], between: str
+) -> None:
+    assert_alike(both, between.join(parts))
+
+
+@needs_compiled
+@pytest.mark.parametrize("size", [features.LONG_CHARS, features.LONG_CHARS + 1, 2500, 60_000])
+@pytest.mark.parametrize(
+    "text", ["Fix this function: x = y; ", "What's the 'plan'? ", "회의록을 요약해 주세요. ", "a", "'", " x"]
+)
+def test_long_texts_are_read_at_their_ends_by_both(
+    both: tuple[Encoder, Encoder], text: str, size: int
+) -> None:
+    whole = "Summarise what follows. " + text * (size // len(text) + 1)
+    assert_alike(both, whole[:size])
+
+
+@needs_compiled
+def test_a_word_counts_no_more_often_than_the_most(both: tuple[Encoder, Encoder]) -> None:
+    assert_alike(both, "no " * 1300)
+
+
+@needs_compiled
+@given(
+    st.lists(st.floats(-40, 40), min_size=1, max_size=20),
+    st.randoms(use_true_random=False),
+)
+def test_both_judge_alike(logits: list[float], chance: object) -> None:
+    serves = np.random.default_rng(len(logits)).random((len(logits), len(logits)))
+    best, service, odds = arithmetic.judge(compiled=True)(logits, serves.tobytes())
+    _, expected, expected_odds = judged(logits, serves.tobytes())
+    assert service == pytest.approx(expected, abs=1e-12)
+    assert odds == pytest.approx(expected_odds, abs=1e-12)
+    assert (np.array(odds) @ serves)[best] == pytest.approx(service, abs=1e-12)
+
+
+@needs_compiled
+def test_what_does_not_fit_is_refused_and_nothing_else_happens(weights: Weights, table: Table) -> None:
+    shape = np.zeros(weights.shape_table.shape[0], dtype=np.float32)
+    sums = table.sums("hello there")
+    with pytest.raises(ValueError, match="number of features"):
+        sums.settle([], shape[:-1])
+    with pytest.raises(IndexError, match="letter group"):
+        sums.settle([features.GRAMS], shape)
+    with pytest.raises(IndexError, match="letter group"):
+        sums.settle([-1], shape)
+    with pytest.raises(IndexError, match="column"):
+        sums.strongest(len(shape) * 100, 0, 1, 0.0)
+    with pytest.raises(IndexError, match="column"):
+        sums.strongest(0, 3, 3, 0.0)
+    with pytest.raises(IndexError, match="key"):
+        table.key(weights.table.shape[0])
+    with pytest.raises(IndexError, match="key"):
+        table.key(-1)
+    with pytest.raises(ValueError, match="ASCII"):
+        table.sums("été")
+    with pytest.raises(ValueError, match="ends"):
+        table.sums("short", 3)
+    with pytest.raises(TypeError):
+        table.sums_of([1], [2], [])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="as many"):
+        arithmetic.judge(compiled=True)([1.0, 2.0], bytes(8))
+    assert sums.settle([], shape) == table.sums("hello there").settle([], shape)
+
+
+@needs_compiled
+def test_a_vocabulary_with_a_key_twice_is_refused_by_both(weights: Weights) -> None:
+    from dataclasses import replace
+
+    lines = weights.words.split(b"\n")
+    lines[5] = lines[4]
+    twice = replace(weights, words=b"\n".join(lines))
+    for compiled in (True, False):
+        with pytest.raises(ValueError, match="twice"):
+            key_table(twice, compiled=compiled)
+
+
+@needs_compiled
+def test_a_vocabulary_of_another_size_is_refused(weights: Weights) -> None:
+    from dataclasses import replace
+
+    for words in (weights.words + b"\none more", weights.words.rpartition(b"\n")[0]):
+        with pytest.raises(ValueError, match="number of keys"):
+            key_table(replace(weights, words=words), compiled=True)
+
+
+def test_without_the_compiled_one_python_takes_over(
+    weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "llm_router.classify._arithmetic", None)
+    assert not arithmetic.is_compiled()
+    assert isinstance(key_table(weights), arithmetic.KeyTable)
+    with pytest.raises(ImportError):
+        key_table(weights, compiled=True)
+    encoder = Encoder(weights)
+    assert encoder.judge(encoder.read("Prove that √2 is irrational")).category == "max_reasoning"
+
+
+def test_what_was_compiled_from_other_sources_is_not_used(
+    weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = ModuleType("llm_router.classify._arithmetic")
+    old.REVISION = -1  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "llm_router.classify._arithmetic", old)
+    assert not arithmetic.is_compiled()
+    with pytest.raises(ImportError, match="other sources"):
+        key_table(weights, compiled=True)
+
+
+@pytest.fixture(scope="module")
+def hook() -> ModuleType:
+    found = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def test_no_compiler_and_one_that_fails_are_told_in_a_line(
+    hook: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = tmp_path / hook.SOURCE
+    source.parent.mkdir(parents=True)
+    source.write_text("this is no C")
+    monkeypatch.setenv("CC", str(tmp_path / "nothing"))
+    with pytest.raises(hook.CannotCompile, match="there is no C compiler"):
+        hook.compile_extension(tmp_path)
+    monkeypatch.setenv("CC", "false")
+    with pytest.raises(hook.CannotCompile, match="failed"):
+        hook.compile_extension(tmp_path)
+    assert not (tmp_path / hook.BUILT).exists()
+
+
+@needs_compiled
+def test_the_sources_compile_without_a_warning(
+    hook: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if not shutil.which(COMPILER.split()[0]):
+        pytest.skip("there is no compiler here")
+    monkeypatch.setattr(hook, "FLAGS", (*hook.FLAGS, "-Werror"))
+    source = tmp_path / hook.SOURCE
+    source.parent.mkdir(parents=True)
+    source.write_bytes((ROOT / hook.SOURCE).read_bytes())
+    hook.compile_extension(tmp_path)
+    assert (tmp_path / hook.BUILT).stat().st_size > 10_000
