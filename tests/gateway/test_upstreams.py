@@ -210,6 +210,16 @@ async def test_with_no_host_the_embedded_engine_answers_on_every_wire() -> None:
             told = await post(url + path, asked | more)
             assert found in told, path
             assert b'"host":"embedded"' in told
+        async with aiohttp.ClientSession() as http:
+            async with http.get(f"{url}/v1/models") as reply:
+                listed = [model["id"] for model in (await reply.json())["data"]]
+            async with http.get(f"{url}/api/tags") as reply:
+                tagged = [model["name"].removesuffix(":latest") for model in (await reply.json())["models"]]
+            async with http.post(f"{url}/api/show", json={"model": "smollm2:135m"}) as reply:
+                assert reply.status == 404
+        assert listed == tagged
+        for name in listed:  # what is listed answers
+            assert await post(f"{url}/v1/chat/completions", asked | {"model": name, "max_tokens": 1})
     finally:
         await serving.close()
 
