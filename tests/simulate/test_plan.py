@@ -74,7 +74,7 @@ def test_no_more_stay_than_the_host_holds() -> None:
     pinned = plan(case, 1 / 60, ["a", "b"], max_loaded=2)
     assert [m.model for m in pinned.stays] == ["a", "b"]
     (other,) = pinned.on_demand
-    assert "what stays fills all 2 places (residency.max_loaded)" in other.why
+    assert "what stays takes every place (residency.max_loaded: 2)" in other.why
 
 
 def test_two_that_do_not_fit_are_named_with_their_numbers() -> None:

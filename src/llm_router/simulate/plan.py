@@ -346,7 +346,7 @@ def _on_demand(model: str, stays: Sequence[str], day: _Day, memory: _Memory) -> 
         why += f"its {_gb(needs_gb)} do not fit beside what stays, so all of it leaves for it"
     elif not memory.fit(stays, (model,)):
         why += (
-            f"what stays fills all {memory.max_loaded} places (residency.max_loaded), so one of them leaves"
+            f"what stays takes every place (residency.max_loaded: {memory.max_loaded}), so one of it leaves"
         )
     elif share >= _MOSTLY:
         why += f"there {_percent(share)} of the time: it leaves only where others need its {_gb(needs_gb)}"
