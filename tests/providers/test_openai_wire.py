@@ -23,6 +23,13 @@ def test_a_plain_chat_sends_the_least() -> None:
     }
 
 
+@pytest.mark.parametrize("logprobs", [None, False])
+def test_alternatives_are_asked_for_only_beside_logprobs(logprobs: bool | None) -> None:
+    request = RouteRequest.from_text("hello", options={"logprobs": logprobs, "top_logprobs": 3})
+    for body in (wire.chat_body(ChatCall("m", request)), wire.completion_body(ChatCall("m", request))):
+        assert "top_logprobs" not in body
+
+
 def test_options_go_by_the_names_of_these_servers() -> None:
     options: JsonObject = {
         "temperature": 0,

@@ -154,6 +154,8 @@ def _common(call: ChatCall) -> JsonObject:
     for option, names in _OPTIONS.items():
         if options.get(option) is not None:
             body |= dict.fromkeys(names, options[option])
+    if not body.get("logprobs"):  # alone it is an error there; Ollama passes over it
+        body.pop("top_logprobs", None)
     if call.request.output_limit_tokens is not None:
         body["max_tokens"] = call.request.output_limit_tokens
     return body
