@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import pytest
 import uvloop
 
-from llm_router.http1.server import BodyTooLarge, Exchange, Limits, Server
+from llm_router.http1.server import BodyTooLarge, ClientGone, Exchange, Limits, Server
 
 Handler = Callable[[Exchange], Awaitable[None]]
 Test = Callable[[], Awaitable[None]]
@@ -189,7 +190,7 @@ def test_a_drip_of_a_body_is_given_up_although_it_never_pauses(runs: Any) -> Non
                     await asyncio.sleep(0.02)
 
             dripping = asyncio.ensure_future(drip())
-            reply = await reader.readuntil(b"\r\n\r\n")  # the next drip may reset the connection
+            reply = await reader.readuntil(b"\r\n\r\n")
             dripping.cancel()
             assert reply.startswith(b"HTTP/1.1 408")
             writer.transport.abort()
@@ -260,6 +261,92 @@ def test_bodies_beyond_the_limit_are_refused_without_being_read(runs: Any) -> No
             assert (await talk(port, declared)).endswith(b"1000")
             chunked = request(b"", "transfer-encoding: chunked") + b"800\r\n" + b"x" * 2048
             assert (await talk(port, chunked)).startswith(b"HTTP/1.1 413")
+
+    runs(work())
+
+
+async def refuses(exchange: Exchange) -> None:
+    exchange.reply(401, (), b"no key")
+
+
+def test_a_client_that_sends_on_sees_an_early_reply(runs: Any) -> None:
+    """``http.client`` writes all of its body before it looks for a reply."""
+
+    def post(port: int, *, body: bytes, head: str = "") -> tuple[int, bytes]:
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            client.request("POST", "/x", body, {"x-long": head} if head else {})
+            reply = client.getresponse()
+            return reply.status, reply.read()
+        finally:
+            client.close()
+
+    async def work() -> None:
+        async with serving(refuses) as (_, port):
+            assert await asyncio.to_thread(post, port, body=b"x" * 30_000_000) == (401, b"no key")
+            status, _ = await asyncio.to_thread(post, port, body=b"x" * 3_000_000, head="y" * 60_000)
+            assert status == 431
+
+    runs(work())
+
+
+@pytest.mark.parametrize("limit", ["time", "bytes"])
+def test_who_never_stops_after_an_early_reply_is_cut_off(runs: Any, limit: str) -> None:
+    limits = {"linger_s": 0.2} if limit == "time" else {"linger_bytes": 1_000_000}
+    piece = b"x" if limit == "time" else b"x" * 65_536
+
+    async def work() -> None:
+        async with serving(refuses, **limits) as (server, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request(b"", "content-length: 1000000000"))
+            assert (await reader.read()).startswith(b"HTTP/1.1 401")
+            assert server.connections == 1  # its end is told, and it still counts
+            sent = 0
+            with suppress(ConnectionError):
+                while server.connections:
+                    writer.write(piece)
+                    await writer.drain()
+                    sent += len(piece)
+                    await asyncio.sleep(0.001)
+            assert sent < 100_000 if limit == "time" else sent > 1_000_000
+            await server.closed_one.wait()
+            writer.transport.abort()
+
+    runs(work())
+
+
+def test_an_end_does_not_wait_for_who_sends_on_after_an_early_reply(runs: Any) -> None:
+    async def work() -> None:
+        async with serving(refuses, linger_s=60.0) as (server, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request(b"", "content-length: 9"))
+            assert (await reader.read()).startswith(b"HTTP/1.1 401")
+            await server.shutdown(1.0)
+            assert server.connections == 0
+            writer.transport.abort()
+
+    runs(work())
+
+
+def test_a_handler_that_reads_on_after_its_reply_is_told_that_nothing_comes(runs: Any) -> None:
+    told = asyncio.Event()
+
+    async def replies_first(exchange: Exchange) -> None:
+        exchange.reply(200, (), b"enough")
+        try:
+            async for _ in exchange.pieces():
+                pass
+        except ClientGone:
+            told.set()
+            raise
+
+    async def work() -> None:
+        async with serving(replies_first) as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request(b"", "content-length: 9") + b"ab")
+            assert (await reader.read()).endswith(b"enough")
+            await told.wait()
+            writer.transport.abort()
 
     runs(work())
 

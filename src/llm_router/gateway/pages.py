@@ -275,9 +275,6 @@ async def _pass(visit: Visit, body: bytes | AsyncIterator[bytes] | None) -> None
             while piece := await passed.next():
                 exchange.write(piece)
                 await exchange.drain()
-            if isinstance(body, AsyncIterator):
-                async for _ in body:  # what the host did not read: a client that is cut off sees no reply
-                    pass
         except LLMRouterError as error:
             exchange.end(_encoder.encode({"error": str(error)}) + b"\n")
         else:

@@ -61,6 +61,9 @@ class Limits:
     """Between two requests of a connection."""
     write_stalled_s: float = 60.0
     """A client that reads nothing of an answer for so long is cut off."""
+    linger_s: float = 5.0
+    linger_bytes: int = 64 * 1024 * 1024
+    """So long, and for so many bytes, what a client still sends after an early reply is thrown away."""
     connections: int = 2048
 
 
@@ -232,7 +235,8 @@ class Exchange:
     def abort(self) -> None:
         """Cuts the connection, so that no client takes half a reply for a whole one."""
         self.ended = True
-        self._connection.cut()
+        if not self.gone:
+            self._connection.cut()
 
     def _head_of(self, status: int, headers: Headers, framing: bytes) -> bytes:
         server = self._connection.server
@@ -299,7 +303,11 @@ class Server:
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._date_s = 0
         shortest = min(
-            self.limits.head_s, self.limits.body_idle_s, self.limits.idle_s, self.limits.write_stalled_s
+            self.limits.head_s,
+            self.limits.body_idle_s,
+            self.limits.idle_s,
+            self.limits.write_stalled_s,
+            self.limits.linger_s,
         )
         self._sweep_s = max(0.005, min(0.5, shortest / 4))
 
@@ -392,6 +400,7 @@ class _Connection(asyncio.Protocol):
         "_headers",
         "_in_head",
         "_parser",
+        "_passed_over_bytes",
         "_reading",
         "_reading_paused",
         "_running",
@@ -426,6 +435,7 @@ class _Connection(asyncio.Protocol):
         self._write_deadline_s = 0.0
         self._body_begun_s = 0.0
         self._body_bytes = 0
+        self._passed_over_bytes = 0
 
     # asyncio.Protocol
 
@@ -447,15 +457,12 @@ class _Connection(asyncio.Protocol):
         self._transport = None
         self.server.open.discard(self)
         self.server.closed_one.set()
-        for exchange in (self._running, self._reading, *self._waiting):
-            if exchange is not None and not exchange.gone:
-                exchange._lost()
-        self._running = self._reading = None
-        self._waiting.clear()
+        self._lose_all()
         self._wake_writers()
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
+            self._pass_over(data)
             return
         try:
             self._parser.feed_data(data)
@@ -537,10 +544,7 @@ class _Connection(asyncio.Protocol):
             return
         self._body_bytes += len(data)
         self._deadline_s = self.server.now_s + self.server.limits.body_idle_s
-        if exchange.ended:
-            self._closing = True  # answered without reading on: nobody wants the rest
-            self.close()
-        elif not exchange._took(data):
+        if not exchange._took(data):
             self._hold_back()
 
     def on_message_complete(self) -> None:
@@ -574,7 +578,10 @@ class _Connection(asyncio.Protocol):
         if not exchange._keep_alive or self.server.ending:
             self._running = None
             self._closing = True
-            self.close()
+            if exchange._complete:
+                self.close()
+            else:
+                self._linger()
         elif exchange._complete:
             self._next()
 
@@ -617,8 +624,10 @@ class _Connection(asyncio.Protocol):
         """Too slow a body: its handler sees a client that is gone."""
         if self._running is not None and not self._running.started:
             self.send(_refusal(408, self.server.date_line))
-        self._closing = True
-        self.close()
+            self._linger()
+        else:
+            self._closing = True
+            self.close()
 
     # Inside
 
@@ -666,7 +675,39 @@ class _Connection(asyncio.Protocol):
         self._closing = True
         if self._running is None or (self._running is self._reading and not self._running.started):
             self.send(_refusal(status, self.server.date_line))
-        self.close()
+            self._linger()
+        else:
+            self.close()
+
+    def _linger(self) -> None:
+        """Ends a connection whose client may still be sending, so that it sees the reply.
+
+        Bytes that nobody reads make the system reset a connection that is closed, and a client that is cut
+        off while it writes never looks for a reply. So only our side is shut, and what comes is thrown away,
+        within limits that no dribbling client can stretch.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        self._closing = True
+        self._in_head = False
+        self._lose_all()
+        self.read_on()
+        self._deadline_s = self.server.now_s + self.server.limits.linger_s
+        transport.write_eof()
+
+    def _pass_over(self, data: bytes) -> None:
+        self._passed_over_bytes += len(data)
+        if self._passed_over_bytes > self.server.limits.linger_bytes:
+            self.close()
+
+    def _lose_all(self) -> None:
+        """Nothing more is read for anybody, nor is any reply wanted."""
+        for exchange in (self._running, self._reading, *self._waiting):
+            if exchange is not None and not exchange.gone:
+                exchange._lost()
+        self._running = self._reading = None
+        self._waiting.clear()
 
     def _upgrade_ignored(self) -> None:
         """An upgrade may be ignored; what follows in its protocol cannot be read."""
