@@ -302,7 +302,8 @@ class RouteRequest:
     ``wish``. ``options`` use Ollama's names and units
     (``temperature``, ``num_predict``, ``stop``…), whatever API the request came through; one of the wrong
     kind raises InvalidRequest, and one that is None counts as not given. ``response_format`` is None,
-    ``"json"`` or a JSON schema. ``think`` is None where the caller did not say. ``must_call`` says that one
+    ``"json"`` or a JSON schema. ``truncate`` allows a server to cut a text to embed that is longer than the
+    model's context. ``think`` is None where the caller did not say. ``must_call`` says that one
     of the tools is to be called whatever the task; not every server can be held to that. ``timeout_s`` is how
     many seconds all of it may take, from its arrival to the last word, where that is less than
     ``timeouts.total_s``; who is expected to need longer is asked last. One that is no finite number above 0
@@ -319,6 +320,7 @@ class RouteRequest:
     think: bool | str | None = None
     suffix: str | None = None
     raw: bool = False
+    truncate: bool = False
     must_call: bool = False
     dimensions: int | None = None
     session_id: str | None = None

@@ -227,8 +227,28 @@ class TestStatuses:
             assert told["error"]["type"] == "invalid_request_error"
 
     async def test_what_the_named_model_cannot_do_as_well(self, here: Here) -> None:
-        assert (await here.post("/v1/embeddings", {"model": "mistral:7b", "input": "x"}))[0] == 400
+        status, told, _ = await here.post("/v1/embeddings", {"model": "mistral:7b", "input": "x"})
+        assert status == 400
+        assert "does not support embeddings" in str(told)  # its host was asked, and says so
         assert (await here.post("/v1/chat/completions", CHAT | {"model": "nomic-embed-text"}))[0] == 400
+
+    async def test_a_text_too_long_to_embed_is_cut_or_refused_as_ollama_does(self, here: Here) -> None:
+        long = {"model": "auto", "input": ["short", LONG]}
+        status, told, _ = await here.post("/api/embed", long)
+        assert (status, len(told["embeddings"])) == (200, 2)
+        assert "is cut to the 2,048" in str(told["router"]["warnings"])
+        status, told, _ = await here.post("/api/embed", long | {"truncate": False})
+        assert status == 400
+        assert "its context is 2,048" in told["error"]
+        assert (await here.post("/v1/embeddings", long))[0] == 400
+
+    async def test_a_suffix_that_no_model_can_take_is_refused_before_any_is_asked(self, here: Here) -> None:
+        filling = {"model": "auto", "prompt": "def f(", "suffix": "return 1", "stream": False}
+        for path in ("/api/generate", "/v1/completions"):
+            status, told, _ = await here.post(path, filling)
+            assert status == 400
+            assert "cannot fill in text before a suffix" in str(told)
+        assert here.asked("/api/generate") == []
 
     async def test_a_known_model_that_is_not_installed_is_a_404(self, here: Here) -> None:
         body = CHAT | {"model": "phi4"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -122,9 +123,39 @@ def test_many_short_texts_to_embed_need_no_more_context_than_the_longest(fleet: 
     assert decide(long, classified("embeddings"), here).rejected[0].code == "context"
 
 
-def test_a_server_that_fixed_its_own_context_and_memory_is_believed(fleet: Fleet) -> None:
-    from dataclasses import replace
+def test_a_text_that_may_be_cut_is_so_only_where_nobody_can_read_all_of_it(fleet: Fleet) -> None:
+    long = RouteRequest(
+        kind=ApiKind.EMBEDDING, inputs=("short", "a passage of a few words " * 1000), truncate=True
+    )
+    here = world(fleet, whole_fleet(fleet))
+    decision = decide(long, classified("embeddings"), here)
+    assert decision.answer_model == "nomic-embed-text"
+    assert decision.rejected == ()
+    assert any("is cut to the 2,048 that nomic-embed-text reads" in told for told in decision.warnings)
+    for _ in range(2):  # what was found for one is no answer to another
+        assert not decide(replace(long, truncate=False), classified("embeddings"), here).chain
+        assert decide(long, classified("embeddings"), here).chain == decision.chain
 
+    short = replace(long, inputs=("short",))
+    assert decide(short, classified("embeddings"), here).warnings == ()
+    vllm = replace(host("nomic-embed-text", name="vllm"), kind="openai")  # it has no such wish to send
+    assert not decide(long, classified("embeddings"), world(fleet, vllm)).chain
+
+    reader = msgspec.structs.replace(fleet.models["nomic-embed-text"], context_length=131072, num_ctx=32768)
+    category = fleet.categories["embeddings"]
+    choices = (*category.models, msgspec.structs.replace(category.models[0], model="reader", quality=0.1))
+    two = replace(
+        fleet,
+        models={**fleet.models, "reader": reader},
+        categories={**fleet.categories, "embeddings": msgspec.structs.replace(category, models=choices)},
+    )
+    whole = decide(long, classified("embeddings"), world(two, whole_fleet(two)))
+    assert [c.model for c in whole.chain] == ["reader"]
+    assert whole.rejected[0].code == "context"
+    assert whole.warnings == ()
+
+
+def test_a_server_that_fixed_its_own_context_and_memory_is_believed(fleet: Fleet) -> None:
     told = InstalledModel("big", context_length=131072)
     vllm = replace(host(told, name="vllm"), kind="openai", served_names={"deepseek-v3": "big"})
     decision = decide(ask("word " * 20000), classified("max_reasoning_moe"), world(fleet, vllm))
@@ -265,6 +296,43 @@ def test_an_embedding_call_is_answered_by_an_embedder_or_by_nobody(fleet: Fleet)
     assert [c.model for c in decision.chain] == ["nomic-embed-text"]
     without = decide(request, classified("embeddings"), world(fleet, host("mistral:7b"), embedded()))
     assert without.chain == ()
+
+
+def test_a_chat_model_embeds_where_it_is_asked_to_by_name(fleet: Fleet) -> None:
+    request = RouteRequest(kind=ApiKind.EMBEDDING, inputs=("some text",), model="mistral:7b")
+    told = InstalledModel("mistral:7b", capabilities=frozenset({"completion", "tools"}))
+    for there in (host("mistral:7b"), host(told)):
+        decision = decide(request, classified("embeddings"), world(fleet, there, embedded()))
+        assert decision.answer_model == "mistral:7b"
+        assert decision.warnings == ("mistral:7b is not made for embedding; it was asked for by name",)
+    embedder = replace(request, model="nomic-embed-text")
+    assert decide(embedder, classified("embeddings"), world(fleet, whole_fleet(fleet))).warnings == ()
+
+
+def test_words_to_a_named_model_are_its_own_to_answer_whatever_they_ask_for(fleet: Fleet) -> None:
+    here = world(fleet, whole_fleet(fleet))
+    decision = decide(ask("Embed these titles", model="mistral:7b"), classified("embeddings"), here)
+    assert decision.answer_model == "mistral:7b"
+    refused = decide(ask("Embed these titles", model="nomic-embed-text"), classified("embeddings"), here)
+    assert [r.code for r in refused.rejected] == ["capability"]
+
+
+@pytest.mark.parametrize("model", [None, "mistral:7b"])
+def test_a_suffix_goes_to_models_that_can_fill_in(fleet: Fleet, model: str | None) -> None:
+    fills = InstalledModel("gemma2:9b", capabilities=frozenset({"completion", "insert"}))
+    request = replace(ask("def f(", model=model), kind=ApiKind.GENERATE, suffix="return 1")
+    without = decide(request, classified("simple_chat"), world(fleet, host("mistral:7b", "gemma2:9b")))
+    assert without.chain == ()
+    assert without.rejected[0].code == "capability"
+    assert without.rejected[0].why.startswith("cannot fill in text before a suffix")
+    here = world(fleet, host("mistral:7b", fills), embedded())
+    decision = decide(request, classified("simple_chat"), here)
+    assert [c.model for c in decision.chain] == (["gemma2:9b"] if model is None else [])
+    for plain in (replace(request, suffix=""), replace(request, kind=ApiKind.CHAT)):
+        assert decide(plain, classified("simple_chat"), here).answer_model == "mistral:7b"
+
+    vllm = replace(host("mistral:7b", name="vllm"), kind="openai")  # it does not tell what its models can
+    assert decide(request, classified("simple_chat"), world(fleet, vllm)).answer_model == "mistral:7b"
 
 
 def test_savings_are_told_against_the_baseline_and_can_be_negative(fleet: Fleet) -> None:

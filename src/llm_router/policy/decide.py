@@ -109,7 +109,10 @@ def decide(
         request_tokens=demand.tokens("large"),
         planned=field.planned,
         savings=savings,
-        warnings=reasons.warnings(request, classification, chain, deadline_s=moment.deadline_s),
+        warnings=(
+            *reasons.warnings(request, classification, chain, deadline_s=moment.deadline_s),
+            *(_about_vectors(chain, demand, world) if demand.embeds and chain else ()),
+        ),
         deadline_s=moment.deadline_s,
     )
 
@@ -313,6 +316,15 @@ def _field(category: str, choices: Sequence[Choice], demand: Demand, world: Worl
 
 
 def _looked_over(choices: Sequence[Choice], demand: Demand, world: World) -> _Field:
+    """A text to embed that may be cut is so only where nobody can read all of it."""
+    field = _held_against(choices, demand, world)
+    if field.places or not (demand.embeds and demand.request.truncate):
+        return field
+    cut = _held_against(choices, Demand(demand.request, demand.category, cuts=True), world)
+    return dataclasses.replace(cut, room_tokens=field.room_tokens)
+
+
+def _held_against(choices: Sequence[Choice], demand: Demand, world: World) -> _Field:
     gate = _Gate(demand)
     places: list[_Place] = []
     rejected: list[Rejection] = []
@@ -463,6 +475,23 @@ def _resident_cost(standing: Standing, demand: Demand) -> tuple[float, float]:
     prefill_s = demand.paced_tokens(model.tokenizer) / speed.prefill_tokens_per_s
     decode_s = estimates.output_tokens(demand, model) / speed.decode_tokens_per_s
     return speed.memory_gb, prefill_s + decode_s
+
+
+def _about_vectors(chain: Sequence[Candidate], demand: Demand, world: World) -> tuple[str, ...]:
+    """What a caller should know of the vectors that it gets."""
+    best = chain[0]
+    host = next(host for host in world.hosts if host.name == best.host)
+    standing = world.standing(best.model, host)
+    told = []
+    if "embedding" not in standing.capabilities:
+        told.append(f"{best.model} is not made for embedding; it was asked for by name")
+    longest = demand.most_tokens(standing.model.tokenizer)
+    if demand.request.truncate and longest > standing.num_ctx:
+        told.append(
+            f"a text of up to {longest:,} tokens is cut to the {standing.num_ctx:,} that {best.model} reads, "
+            "unless truncate is false"
+        )
+    return tuple(told)
 
 
 def _savings(selected: str, chain: Sequence[Candidate], demand: Demand, world: World) -> Savings | None:

@@ -48,11 +48,15 @@ class Standing:
         """The host's name for it in the canonical form, as in what the host's desk tells."""
         return canonical(self.served_as)
 
+    @property
+    def told(self) -> frozenset[str] | None:
+        """What the host itself says that the model can; None where it says nothing of that."""
+        return self.installed.capabilities if self.installed else None
+
     @cached_property
     def capabilities(self) -> frozenset[str]:
         """What the host says where it says it (capabilities change with Ollama's version), else the fleet."""
-        told = self.installed.capabilities if self.installed else None
-        return frozenset(self.model.capabilities) if told is None else told
+        return frozenset(self.model.capabilities) if self.told is None else self.told
 
     @cached_property
     def num_ctx(self) -> int:
@@ -209,12 +213,13 @@ _LACKS = {
     "embedding": "cannot embed",
     "vision": "cannot see images",
     "tools": "cannot call tools",
+    "insert": "cannot fill in text before a suffix",
 }
 
 
 def _capability(case: Standing, demand: Demand) -> _No | None:
     for need in demand.capabilities:
-        if need not in case.capabilities:
+        if need not in case.capabilities and not _left_to_the_host(case, need, demand):
             return (
                 "capability",
                 f"{_LACKS[need]}; it has: {', '.join(sorted(case.capabilities)) or 'nothing'}",
@@ -224,6 +229,18 @@ def _capability(case: Standing, demand: Demand) -> _No | None:
         if most is not None and demand.images > most:
             return "capability", f"takes {most} image per request, this one has {demand.images}"
     return None
+
+
+def _left_to_the_host(case: Standing, need: str, demand: Demand) -> bool:
+    """Whether a model is asked although nothing says that it can: its server knows, and says so if not.
+
+    Ollama embeds with whatever model is named (its ``EmbedHandler`` asks for no capability), and servers with
+    OpenAI's API tell nothing of what their models can.
+    """
+    host = case.host
+    if need == "embedding":
+        return demand.request.model is not None and (host is None or host.kind != "embedded")
+    return need == "insert" and host is not None and host.kind == "openai" and case.told is None
 
 
 def room_tokens(case: Standing, demand: Demand) -> int:
@@ -237,12 +254,16 @@ def _reserve(case: Standing, demand: Demand) -> int:
 
 def _context(case: Standing, demand: Demand) -> _No | None:
     prompt, reserve = demand.most_tokens(case.model.tokenizer), _reserve(case, demand)
-    if prompt + reserve <= case.num_ctx:
+    if prompt + reserve <= case.num_ctx or (demand.cuts and _can_cut(case)):
         return None
     return "context", (
         f"needs up to {prompt + reserve:,} tokens ({prompt:,} to read, {reserve:,} to answer), "
         f"its context is {case.num_ctx:,}"
     )
+
+
+def _can_cut(case: Standing) -> bool:
+    return case.host is None or case.host.kind == "ollama"
 
 
 def _reachable(case: Standing) -> _No | None:

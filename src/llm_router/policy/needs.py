@@ -10,7 +10,8 @@ from llm_router.tokens import TokenizerFamily, estimate_tokens
 class Demand:
     """One request, put into a category, as the gates and the estimates see it: worked out once per decision.
 
-    ``capabilities`` are those a model must have, hardest first. ``embeds`` says whether vectors are wanted.
+    ``capabilities`` are those a model must have, hardest first. ``embeds`` says whether vectors are wanted,
+    ``cuts`` that a server which can cut what is too long for a model's context may do so.
     """
 
     __slots__ = (
@@ -19,15 +20,17 @@ class Demand:
         "_tokens",
         "capabilities",
         "category",
+        "cuts",
         "embeds",
         "images",
         "output_limit",
         "request",
     )
 
-    def __init__(self, request: RouteRequest, category: Category | None) -> None:
+    def __init__(self, request: RouteRequest, category: Category | None, *, cuts: bool = False) -> None:
         self.request = request
         self.category = category
+        self.cuts = cuts
         self.embeds = is_embedding_task(request, category)
         self.images = len(request.images)
         self.capabilities = _capabilities(request, embeds=self.embeds)
@@ -68,9 +71,14 @@ class Demand:
 
 
 def is_embedding_task(request: RouteRequest, category: Category | None) -> bool:
-    """Whether vectors are wanted: by the API that was called, or by words ("embed this sentence")."""
+    """Whether vectors are wanted: by the API that was called, or by words ("embed this sentence").
+
+    Words to a model that was asked for by name are its own to answer.
+    """
     if request.kind is ApiKind.EMBEDDING:
         return True
+    if request.model is not None:
+        return False
     wanted = category is not None and category.requires.capability == "embedding"
     return wanted and not request.images and not request.tools
 
@@ -78,6 +86,8 @@ def is_embedding_task(request: RouteRequest, category: Category | None) -> bool:
 def _capabilities(request: RouteRequest, *, embeds: bool) -> tuple[str, ...]:
     if embeds:
         return ("embedding",)
+    if request.suffix and request.kind is ApiKind.GENERATE:
+        return ("completion", "vision", "insert") if request.images else ("completion", "insert")
     if not request.images:
         return ("completion", "tools") if request.tools else ("completion",)
     return ("completion", "vision", "tools") if request.tools else ("completion", "vision")

@@ -154,7 +154,7 @@ def tool_body(tool: Tool) -> Json:
 
 
 def embed_task(call: EmbedCall) -> tuple[str, JsonObject]:
-    """Path and body. With ``truncate`` left on, Ollama would cut long texts without a word.
+    """Path and body. Ollama cuts long texts without a word unless told not to.
 
     Who came by the older path, which takes one text, gets what that gives: vectors as the model made them.
     On the other Ollama brings them to length one.
@@ -162,15 +162,14 @@ def embed_task(call: EmbedCall) -> tuple[str, JsonObject]:
     request = call.request
     older = request is not None and request.body is not None and request.body.endpoint == "/api/embeddings"
     body: JsonObject = {"model": call.model}
-    body |= {"prompt": call.inputs[0]} if older else {"input": list(call.inputs), "truncate": False}
+    cuts = request is not None and request.truncate
+    body |= {"prompt": call.inputs[0]} if older else {"input": list(call.inputs), "truncate": cuts}
     options: JsonObject = {}
     if request is not None:
         sent = request.unknown
         body |= {name: value for name, value in sent.items() if name not in _OWN_FIELDS and name not in body}
         if request.model is not None and "keep_alive" in sent:
             body["keep_alive"] = sent["keep_alive"]
-        if sent.get("truncate") is True and not older:
-            body["truncate"] = True
         options |= {k: v for k, v in request.options.items() if k not in RELOADING_OPTIONS and k != "num_ctx"}
     if call.num_ctx:
         options["num_ctx"] = call.num_ctx

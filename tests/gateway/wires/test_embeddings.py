@@ -60,17 +60,26 @@ def test_ollamas_fields(path: str, field: str) -> None:
         "keep_alive": "1h",
         "new": 1,
     }
-    expected |= {"input": ["a"], "truncate": False} if path == EMBED else {"prompt": "a"}
+    expected |= {"input": ["a"], "truncate": True} if path == EMBED else {"prompt": "a"}
     assert to_ollama(path, body) == expected
     assert "keep_alive" not in to_ollama(path, body | {"model": "auto"})
     assert to_openai(path, body) == {"model": "m", "input": ["a"], "encoding_format": "float", "new": 1}
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"), [({"truncate": True}, True), ({"truncate": False}, False), ({}, False)]
+    ("path", "given", "sent"),
+    [
+        (EMBED, {}, True),
+        (EMBED, {"truncate": None}, True),
+        (EMBED, {"truncate": True}, True),
+        (EMBED, {"truncate": False}, False),
+        (OPENAI, {}, False),
+        (OPENAI, {"truncate": True}, True),
+    ],
 )
-def test_long_texts_are_cut_only_where_the_caller_says_so(given: Any, sent: bool) -> None:
-    assert to_ollama(EMBED, {"input": "a"} | given)["truncate"] is sent
+def test_long_texts_are_cut_by_default_on_ollamas_path_alone(path: str, given: Any, sent: bool) -> None:
+    assert asked(path, {"input": "a"} | given).request.truncate is sent
+    assert to_ollama(path, {"input": "a"} | given)["truncate"] is sent
 
 
 @pytest.mark.parametrize("value", [[1, 2], [[1], [2]], [""], ["a", 1], 3, {}])

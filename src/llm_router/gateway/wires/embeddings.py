@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import base64
 import sys
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -28,11 +29,13 @@ _encoder = msgspec.json.Encoder()
 
 class _Format(msgspec.Struct):
     encoding_format: str | None = None
+    truncate: Any = None
 
 
 class _Embed(msgspec.Struct):
     model: str | None = None
     input: Any = None
+    truncate: bool | None = None
 
 
 class _Embeddings(msgspec.Struct):
@@ -49,9 +52,12 @@ _embeddings_decoder = msgspec.json.Decoder(_Embeddings)
 def _parse_openai(data: bytes) -> Asked:
     request = _request(OPENAI, data)
     try:
-        wanted = _format_decoder.decode(data).encoding_format or "float"
+        given = _format_decoder.decode(data)
     except msgspec.ValidationError:
-        wanted = "this value"
+        given = _Format("this value")
+    wanted = given.encoding_format or "float"
+    if given.truncate is True:
+        request = replace(request, truncate=True)
     if wanted not in ("float", "base64"):
         raise InvalidRequest(
             "cannot use encoding_format",
@@ -65,7 +71,10 @@ def _parse_embed(data: bytes) -> Asked | Preload:
     head = _decoded(_embed_decoder, data)
     if not head.input and head.model:  # nothing to embed: load the model, or unload it
         return Preload(head.model, _sent(EMBED, data).fields)
-    return Asked(_request(EMBED, data), False, _Renderer("ollama"))
+    request = _request(EMBED, data)
+    if head.truncate is not False:  # as Ollama understands it
+        request = replace(request, truncate=True)
+    return Asked(request, False, _Renderer("ollama"))
 
 
 def _parse_one(data: bytes) -> Asked | Preload:
