@@ -602,7 +602,7 @@ class Router:
             self.learn(host, settled.model, settled.sample)
 
     def _check_not_empty(self, run: _Run, attempt: _Running) -> None:
-        if not attempt.begun and not _may_be_empty(run.request):
+        if not attempt.begun and not _may_be_empty(run.request, attempt.final):
             candidate = attempt.candidate
             raise BadReply(
                 f"{candidate.model}: the answer is empty",
@@ -924,10 +924,14 @@ def _as_embedding(request: RouteRequest | str | Sequence[str]) -> RouteRequest:
     )
 
 
-def _may_be_empty(request: RouteRequest) -> bool:
-    """Whether an answer without a word can be right: a stop sequence at once, or a limit of a token."""
-    limit = request.options.get("num_predict")
-    return bool(request.options.get("stop")) or limit in (0, 1)
+def _may_be_empty(request: RouteRequest, final: Final | None) -> bool:
+    """Whether an answer without a word can be right: a stop sequence at once, or the limit came before one.
+
+    A few tokens may all be such that nothing is shown for them.
+    """
+    if final is not None and final.done_reason == "length":
+        return True
+    return bool(request.options.get("stop")) or request.options.get("num_predict") in (0, 1)
 
 
 def _what_to_do(attempts: Sequence[Attempt]) -> str:

@@ -21,6 +21,8 @@ from llm_router.policy.settings import PolicySettings
 from llm_router.request import RouteRequest
 from llm_router.router import Router
 from llm_router.sync import SyncRouter
+from llm_router.testing.fake_answers import Answer as Said
+from llm_router.testing.fake_answers import Token
 from llm_router.testing.fake_faults import Fault
 from llm_router.testing.fake_models import fleet_models
 from llm_router.testing.fake_ollama import FakeOllama
@@ -134,6 +136,26 @@ async def test_after_the_first_byte_there_is_no_switch_of_model(
     assert not any(isinstance(event, Switched) for event in seen)
     assert asked(ollama) == ["mistral:7b"]
     assert caught.value.model == "mistral:7b"
+
+
+@pytest.mark.parametrize(
+    ("limit", "right"), [({"num_predict": 3}, True), ({}, False), ({"num_predict": 50}, False)]
+)
+async def test_an_empty_answer_is_right_where_a_limit_came_before_the_first_word(
+    limit: dict[str, int], right: bool
+) -> None:
+    silent = Said("", tokens=(Token("", -0.1),) * 5)  # such as the bytes of one character, or a form's start
+    async with (
+        FakeOllama(fleet_models(HERE), reply=lambda body: silent) as server,
+        Router(settings=settings_for(server)) as router,
+    ):
+        request = RouteRequest.from_text("Say something", model="mistral:7b", options=dict(limit))
+        if right:
+            answer = await router.run(request)
+            assert (answer.text, answer.done_reason) == ("", "length")
+        else:
+            with pytest.raises(AllAttemptsFailed, match="empty"):
+                await router.run(request)
 
 
 async def test_an_exhausted_chain_raises_once_with_every_attempt(router: Router, ollama: FakeOllama) -> None:
