@@ -1,4 +1,5 @@
-"""What reading a text costs after a pause, with the memory as it was filled and moved onto huge pages.
+"""What reading and judging a text costs, in a row of others and after a pause: with the arithmetic compiled
+and in Python alone, with the memory as it was filled and moved onto huge pages.
 
     python benchmarks/cold_reading.py [--texts 200] [--pause-ms 64] [--json FILE]
 
@@ -8,7 +9,7 @@ has left the caches and not a processor that wakes up. How much that is depends 
 virtual one on its neighbours. Rows of one run compare; 0 MB moved means that the system has no huge pages.
 
 in a row      no pause: all that a text needs is in the caches
-after a pause the reading alone, not the pause
+after a pause the work alone, not the pause
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import statistics
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 
 import raw_file
 
 from gateway import awake, prompts
+from llm_router.classify.compiled import is_compiled
 from llm_router.classify.encoder import Encoder
+from llm_router.classify.weights import read_weights
 from llm_router.huge_pages import collapse
 
 
@@ -33,7 +37,8 @@ def microseconds(encoder: Encoder, texts: Sequence[str], pause_s: float) -> dict
         if pause_s:
             time.sleep(pause_s)
         begun = time.perf_counter()
-        encoder.read(text)
+        reading = encoder.read(text)
+        encoder.telling(reading, encoder.judge(reading).category)
         found.append((time.perf_counter() - begun) * 1e6)
     found.sort()
     return {
@@ -48,17 +53,24 @@ def main() -> None:
     parser.add_argument("--pause-ms", type=float, default=64.0)
     parser.add_argument("--json", type=Path, help="where the raw figures go")
     wish, now = parser.parse_args(), datetime.now(UTC)
-    encoder, texts = Encoder.load(), prompts()[: 2 * wish.texts]
-    rows, moved_mb = [], 0.0
+    weights = read_weights(resources.files("llm_router").joinpath("data", "encoder.npz").read_bytes())
+    encoders = {"in Python": Encoder(weights, compiled=False)}
+    if is_compiled():
+        encoders["compiled"] = Encoder(weights, compiled=True)
+    texts, rows, moved_mb = prompts()[: 2 * wish.texts], [], 0.0
     with awake():
         for memory in ("as filled", "on huge pages"):
             if memory == "on huge pages":
                 moved_mb = collapse() / 1e6
-            microseconds(encoder, texts, 0.0)
-            for what, pause_s in (("in a row", 0.0), ("after a pause", wish.pause_ms / 1e3)):
-                told = microseconds(encoder, texts[: wish.texts], pause_s)
-                rows.append({"memory": memory, "what": what, **told})
-                print(f"{memory:>14} {what:>14} p50 {told['p50_us']:8.1f} us   p90 {told['p90_us']:8.1f} us")
+            for arithmetic, encoder in encoders.items():
+                microseconds(encoder, texts, 0.0)
+                for what, pause_s in (("in a row", 0.0), ("after a pause", wish.pause_ms / 1e3)):
+                    told = microseconds(encoder, texts[: wish.texts], pause_s)
+                    rows.append({"arithmetic": arithmetic, "memory": memory, "what": what, **told})
+                    print(
+                        f"{arithmetic:>10} {memory:>14} {what:>14} "
+                        f"p50 {told['p50_us']:8.1f} us   p90 {told['p90_us']:8.1f} us"
+                    )
     print(f"{moved_mb:.0f} MB were moved")
     raw = {
         **raw_file.about("python benchmarks/cold_reading.py", now),

@@ -282,6 +282,15 @@ def test_a_classifier_that_cannot_be_used_is_told_once() -> None:
     assert "too_few_examples" not in codes(findings)
 
 
+def test_whether_its_arithmetic_is_compiled_is_told() -> None:
+    for compiled, severity in ((True, "ok"), (False, "info")):
+        known = Classifier(frozenset(FLEET.categories), 5, compiled=compiled)
+        seen = dataclasses.replace(WELL, classifier=known)
+        finding = one(diagnose(world(FLEET, whole_fleet(FLEET)), seen), "arithmetic")
+        assert finding.severity == severity
+        assert ("compiler" in finding.fix) is not compiled
+
+
 # categories, licences, parts, settings
 
 

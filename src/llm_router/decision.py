@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Literal
 
 from msgspec import Struct
@@ -227,7 +228,7 @@ class Decision:
     def as_json(self) -> JsonObject:
         """The documented shape (docs/reference/decision.md); numbers are rounded, nothing is dropped."""
         answer = self.answer
-        top = sorted(self.classification.probabilities.items(), key=lambda item: (-item[1], item[0]))
+        top = sorted(self.classification.probabilities.items(), key=itemgetter(1), reverse=True)
         return {
             "decision_id": self.decision_id,
             "category": self.category,

@@ -52,6 +52,7 @@ from llm_router.errors import (
     NoModelAvailable,
     NotInTime,
     ProviderError,
+    StreamBroken,
     TimeSpent,
     UnknownModel,
 )
@@ -65,7 +66,6 @@ from llm_router.hosts.snapshot import HostKind, HostSnapshot
 from llm_router.hosts.speeds import NOT_MEASURED, Measured, SpeedBook, measured
 from llm_router.hosts.watch import HostWatch
 from llm_router.ids import fresh_id
-from llm_router.in_step import in_step
 from llm_router.names import canonical, is_cloud, same_model
 from llm_router.policy import World, decide
 from llm_router.policy.decide import model_facts
@@ -255,7 +255,8 @@ class Router:
         decision: Decision | None = None,
         failed: list[Attempt] | None = None,
     ) -> Answer:
-        """Decides and answers. Raises NoModelAvailable, AllAttemptsFailed or StreamBroken.
+        """Decides and answers. Raises NoModelAvailable or AllAttemptsFailed, or a ProviderError that no other
+        model would help with. An answer that breaks off is thrown away and the next model is asked.
 
         With ``decision`` (what ``decide`` gave for this request) it answers without deciding again. Every
         attempt after which another model was asked is added to ``failed``, whatever the end.
@@ -267,7 +268,7 @@ class Router:
             try:
                 await self._whole(run, attempt)
             except ProviderError as error:
-                switched = await self._after_failure(run, attempt, error)
+                switched = await self._after_failure(run, attempt, error, shown=False)
                 if switched is not None:
                     failed.append(switched.failed)
                 continue
@@ -296,7 +297,7 @@ class Router:
                     async for piece in pieces:
                         yield piece
             except ProviderError as error:
-                switched = await self._after_failure(run, attempt, error)
+                switched = await self._after_failure(run, attempt, error, shown=attempt.begun)
                 if switched is not None:
                     yield switched
                 continue
@@ -317,17 +318,21 @@ class Router:
             raise _nothing(decision, world)
         return _Run(self._meant(request, decision.category), decision, world, begun_s, spent_s)
 
-    async def _after_failure(self, run: _Run, attempt: _Running, error: ProviderError) -> Switched | None:
-        """Who is asked next, None where nobody is left. Raises the error where another model is no help."""
+    async def _after_failure(
+        self, run: _Run, attempt: _Running, error: ProviderError, *, shown: bool
+    ) -> Switched | None:
+        """Who is asked next, None where nobody is left. Raises the error where another model is no help, and
+        where the caller has already been shown the beginning of an answer."""
         failed = self._failed(run, attempt, error)
-        if attempt.begun:
+        if shown:
             raise error
         if isinstance(error, TimeSpent):
             run.waiting.clear()
             return None
-        if not error.next_may_help:
+        reason = _what_broke(error)
+        if not reason.next_may_help:
             raise error
-        if not await self._go_on(run, attempt.candidate, error):
+        if not await self._go_on(run, attempt.candidate, reason):
             return None
         following = run.waiting[0]
         return Switched(failed, following.model, following.host)
@@ -336,7 +341,6 @@ class Router:
         """Asks one candidate for its whole answer."""
         provider = self._watch.provider(attempt.candidate.host)
         pieces = None
-        await in_step()
         if isinstance(provider, OpenAICompatProvider) and run.request.body is not None:
             try:
                 pieces = await provider.whole(self._call(run, attempt.candidate), self._left_s(run))
@@ -460,7 +464,6 @@ class Router:
             if policy is None and request.wish.prefer is not None:
                 policy = preferring(self.settings.policy, request.wish.prefer)
         classification = await self._cascade.classify(request) if category is None else _asked_for(category)
-        await in_step()
         if request.timeout_s is None:
             world = await self._world(policy)
         else:
@@ -556,7 +559,6 @@ class Router:
         if seat is NO_SEAT and not candidate.resident and provider.kind == "ollama":
             chunks = self._cold.chunks((candidate.host, candidate.served_as), chunks)
         try:
-            await in_step()
             with Deadline(self._left_s(run)) as deadline:
                 while (chunk := await deadline.next(chunks)) is not None:
                     if isinstance(chunk, Final):
@@ -932,6 +934,12 @@ def _may_be_empty(request: RouteRequest, final: Final | None) -> bool:
     if final is not None and final.done_reason == "length":
         return True
     return bool(request.options.get("stop")) or request.options.get("num_predict") in (0, 1)
+
+
+def _what_broke(error: ProviderError) -> ProviderError:
+    """Of an answer that broke off, the failure itself: what can be done is as if it had come before."""
+    cause = error.__cause__
+    return cause if isinstance(error, StreamBroken) and isinstance(cause, ProviderError) else error
 
 
 def _what_to_do(attempts: Sequence[Attempt]) -> str:

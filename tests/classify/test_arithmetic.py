@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 
 from llm_router.classify import arithmetic, features
 from llm_router.classify.arithmetic import Table, judged, key_table
+from llm_router.classify.compiled import compiled, is_compiled
 from llm_router.classify.encoder import Encoder
 from llm_router.classify.reading import Reading
+from llm_router.classify.shape import NAMES, shape
 from llm_router.classify.weights import Weights, read_weights
 from llm_router.learn.corpus import training_rows
 
@@ -31,9 +33,28 @@ WORDS = ("the", "don't", "rock'n'roll", "'", "''", "00123", "9'9", "_", "a_b", "
 ODD = (*WORDS, " ", "\t", "\x1c", "\x1f", "\x0b", "\x00", "\x01", "\x7f", "\n\n", "요약해", "東京", "\ud800")
 LONG = ("Fix this function: x = y; ", "What's the 'plan'? ", "회의록을 요약해 주세요. ", "a", "'", " x")
 
-needs_compiled = pytest.mark.skipif(
-    not arithmetic.is_compiled(), reason="this installation is in Python alone"
+QUESTIONS = ("? \"'", "?", "Summarise this: ", "Text: ", ":", ": \n", "x" * 59, "y" * 61, "z" * 80)
+CODE = ("```", "{", "f(x)", "f(x y)", "(", "=>", "==", "a = -1", "a =b", "= (", ";\n", "):\n", "</p", "</")
+FIGURES = ("\\alpha", "\\a", "$", "$x$", "$\n$", "^", "x^2", " ^ ", "3 * 4", "3-", "/ 7", "2\n+\n2", "7")
+LISTS = ("- ", "\n- item", "\n * item", "* ", "\nA) ", "\n(b. x", "\nE) ", "\n\n\n")
+OTHERS = (
+    "http://",
+    "https:/",
+    "www.",
+    '"',
+    '"short"',
+    '"twelve letters here"',
+    " ",
+    "\t",
+    "\x1c",
+    "\x7f",
+    "\0",
+    "a",
 )
+MARKS = QUESTIONS + CODE + FIGURES + LISTS + OTHERS
+ascii_text = st.text(st.characters(max_codepoint=127), max_size=8)
+
+needs_compiled = pytest.mark.skipif(not is_compiled(), reason="this installation is in Python alone")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +90,7 @@ def test_it_is_compiled_where_it_can_be() -> None:
     headers = Path(sysconfig.get_path("include"), "Python.h").exists()
     if UNWANTED or not (shutil.which(COMPILER.split()[0]) and headers):
         pytest.skip("there is no compiler here, or it is not wanted")
-    assert arithmetic.is_compiled()
+    assert is_compiled()
 
 
 @needs_compiled
@@ -129,17 +150,36 @@ def test_both_judge_alike(logits: list[float], chance: object) -> None:
 
 
 @needs_compiled
+@given(st.lists(st.one_of(st.sampled_from(MARKS), ascii_text), max_size=24))
+def test_both_see_the_same_marks_in_a_text(parts: list[str]) -> None:
+    assert_marked_alike("".join(parts))
+
+
+@needs_compiled
+@pytest.mark.parametrize("mark", MARKS)
+def test_both_see_the_same_marks_at_every_edge(mark: str) -> None:
+    for before in ("", "a", "7", "word word ", "x\n"):
+        for after in ("", "b", "8", " words after it", "\n", "-", "(", '"'):
+            assert_marked_alike(before + mark + after)
+
+
+def assert_marked_alike(text: str) -> None:
+    found, expected = shape(text).tolist(), shape(text, in_python=True).tolist()
+    assert dict(zip(NAMES, found, strict=True)) == dict(zip(NAMES, expected, strict=True)), text
+
+
+@needs_compiled
 def test_what_does_not_fit_is_refused_and_nothing_else_happens(weights: Weights, table: Table) -> None:
-    shape = np.zeros(weights.shape_table.shape[0], dtype=np.float32)
+    zeros = np.zeros(weights.shape_table.shape[0], dtype=np.float32)
     sums = table.sums("hello there")
     with pytest.raises(ValueError, match="number of features"):
-        sums.settle([], shape[:-1])
+        sums.settle([], zeros[:-1])
     with pytest.raises(IndexError, match="letter group"):
-        sums.settle([features.GRAMS], shape)
+        sums.settle([features.GRAMS], zeros)
     with pytest.raises(IndexError, match="letter group"):
-        sums.settle([-1], shape)
+        sums.settle([-1], zeros)
     with pytest.raises(IndexError, match="column"):
-        sums.strongest(len(shape) * 100, 0, 1, 0.0)
+        sums.strongest(len(zeros) * 100, 0, 1, 0.0)
     with pytest.raises(IndexError, match="column"):
         sums.strongest(0, 3, 3, 0.0)
     with pytest.raises(IndexError, match="key"):
@@ -154,7 +194,11 @@ def test_what_does_not_fit_is_refused_and_nothing_else_happens(weights: Weights,
         table.sums_of([1], [2], [])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="as many"):
         arithmetic.judge(compiled=True)([1.0, 2.0], bytes(8))
-    assert sums.settle([], shape) == table.sums("hello there").settle([], shape)
+    for text, offset in (("", 0), ("été", 0), ("hello", -1), ("hello", len(zeros) - 17)):
+        with pytest.raises(ValueError, match="marks"):
+            compiled().marks(text, zeros, offset)
+    assert not zeros.any()
+    assert sums.settle([], zeros) == table.sums("hello there").settle([], zeros)
 
 
 @needs_compiled
@@ -164,9 +208,9 @@ def test_a_vocabulary_with_a_key_twice_is_refused_by_both(weights: Weights) -> N
     lines = weights.words.split(b"\n")
     lines[5] = lines[4]
     twice = replace(weights, words=b"\n".join(lines))
-    for compiled in (True, False):
+    for way in (True, False):
         with pytest.raises(ValueError, match="twice"):
-            key_table(twice, compiled=compiled)
+            key_table(twice, compiled=way)
 
 
 @needs_compiled
@@ -182,7 +226,7 @@ def test_without_the_compiled_one_python_takes_over(
     weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "llm_router.classify._arithmetic", None)
-    assert not arithmetic.is_compiled()
+    assert not is_compiled()
     assert isinstance(key_table(weights), arithmetic.KeyTable)
     with pytest.raises(ImportError):
         key_table(weights, compiled=True)
@@ -196,7 +240,7 @@ def test_what_was_compiled_from_other_sources_is_not_used(
     old = ModuleType("llm_router.classify._arithmetic")
     old.REVISION = -1  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "llm_router.classify._arithmetic", old)
-    assert not arithmetic.is_compiled()
+    assert not is_compiled()
     with pytest.raises(ImportError, match="other sources"):
         key_table(weights, compiled=True)
 

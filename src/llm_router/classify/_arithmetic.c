@@ -1,5 +1,5 @@
-/* The arithmetic of the encoder, compiled: the same as arithmetic.py, which says what everything means and
- * takes over where this file could not be compiled. Both give the same scores, bit for bit; so no reordering
+/* The arithmetic of the encoder, compiled: the same as arithmetic.py and shape.py, which say what everything
+ * means and take over where this file could not be compiled. Both give the same scores, bit for bit; so no reordering
  * of additions and no fused multiply-add here (-ffp-contract=off).
  *
  * A text of a few hundred characters has 50 to 200 keys. Each costs one visit to `slots`, where its hash is
@@ -18,7 +18,7 @@
 #include <string.h>
 
 /* Of what arithmetic.py asks for; changed with it, since a build may be older than the sources beside it. */
-enum { REVISION = 1 };
+enum { REVISION = 2 };
 
 enum { MOST_COLUMNS = 256, LINE = 64, FIRST_TOKENS = 3, LAST_TOKENS = 2 };
 static const char EDGE = 1, FIRST = 2, LAST = 3;
@@ -789,6 +789,233 @@ static PyType_Spec sums_spec = {
     sums_slots,
 };
 
+/* ---- what a text looks like: shape.py says what each mark means ---- */
+
+static inline int is_blank(char c) { return kind_of((unsigned char)c) == BLANK; }
+
+static inline int is_digit(char c) { return c >= '0' && c <= '9'; }
+
+static inline int is_word_character(char c)
+{
+    int kind = kind_of((unsigned char)c);
+    return kind == LETTER || kind == DIGIT || c == '_';
+}
+
+static int has(const char *text, Py_ssize_t size, const char *part)
+{
+    Py_ssize_t length = (Py_ssize_t)strlen(part);
+    for (const char *at = text; size - (at - text) >= length; at++) {
+        at = memchr(at, part[0], (size_t)(size - (at - text)));
+        if (at == NULL || size - (at - text) < length)
+            return 0;
+        if (memcmp(at, part, (size_t)length) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+static Py_ssize_t after_blanks(const char *text, Py_ssize_t size, Py_ssize_t at)
+{
+    while (at < size && is_blank(text[at]))
+        at++;
+    return at;
+}
+
+static Py_ssize_t before_blanks(const char *text, Py_ssize_t at)
+{
+    while (at >= 0 && is_blank(text[at]))
+        at--;
+    return at;
+}
+
+static int ends_in_question(const char *text, Py_ssize_t size)
+{
+    while (size > 0 && (is_blank(text[size - 1]) || strchr("\"')", text[size - 1]) != NULL) && text[size - 1] != 0)
+        size--;
+    return size > 0 && text[size - 1] == '?';
+}
+
+static int has_code_punctuation(const char *text, Py_ssize_t size)
+{
+    for (Py_ssize_t i = 0; i + 1 < size; i++) {
+        char c = text[i], next = text[i + 1];
+        if (c == '=' && (next == '>' || next == '='))
+            return 1;
+        if (c == ';' && next == '\n')
+            return 1;
+        if (c == ')' && next == ':' && i + 2 < size && text[i + 2] == '\n')
+            return 1;
+        if (c == '<' && next == '/' && i + 2 < size && is_word_character(text[i + 2]))
+            return 1;
+        if (next == '(' && is_word_character(c)) {
+            Py_ssize_t at = i + 2;
+            while (at < size && is_word_character(text[at]))
+                at++;
+            if (at < size && text[at] == ')')
+                return 1;
+        }
+    }
+    return 0;
+}
+
+static int has_mathematics(const char *text, Py_ssize_t size)
+{
+    Py_ssize_t dollar = -1; /* the last one on this line */
+    for (Py_ssize_t i = 0; i < size; i++) {
+        char c = text[i];
+        if (c == '\\' && i + 2 < size && text[i + 1] >= 'a' && text[i + 1] <= 'z' && text[i + 2] >= 'a'
+            && text[i + 2] <= 'z')
+            return 1;
+        if (c == '^' && i > 0 && i + 1 < size && is_word_character(text[i - 1]) && is_word_character(text[i + 1]))
+            return 1;
+        if (c == '\n')
+            dollar = -1;
+        if (c == '$') {
+            if (dollar >= 0 && i - dollar > 1 && i - dollar <= 81)
+                return 1;
+            dollar = i;
+        }
+    }
+    return 0;
+}
+
+static int has_equation(const char *text, Py_ssize_t size)
+{
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (text[i] != '=')
+            continue;
+        Py_ssize_t left = before_blanks(text, i - 1), right = after_blanks(text, size, i + 1);
+        if (left >= 0 && is_word_character(text[left]) && right < size
+            && (is_word_character(text[right]) || text[right] == '-' || text[right] == '('))
+            return 1;
+    }
+    return 0;
+}
+
+static int has_arithmetic(const char *text, Py_ssize_t size)
+{
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (text[i] != '+' && text[i] != '-' && text[i] != '*' && text[i] != '/')
+            continue;
+        Py_ssize_t left = before_blanks(text, i - 1), right = after_blanks(text, size, i + 1);
+        if (left >= 0 && is_digit(text[left]) && right < size && is_digit(text[right]))
+            return 1;
+    }
+    return 0;
+}
+
+/* Bullet points, or the options of a multiple choice, at the beginning of a line. */
+static int has_line_head(const char *text, Py_ssize_t size, int options)
+{
+    for (Py_ssize_t begin = 0; begin < size;) {
+        Py_ssize_t at = after_blanks(text, size, begin);
+        if (options) {
+            if (at < size && text[at] == '(')
+                at++;
+            if (at + 2 < size && ((text[at] >= 'A' && text[at] <= 'D') || (text[at] >= 'a' && text[at] <= 'd'))
+                && (text[at + 1] == ')' || text[at + 1] == '.' || text[at + 1] == ':') && is_blank(text[at + 2]))
+                return 1;
+        } else if (at + 1 < size && (text[at] == '-' || text[at] == '*') && is_blank(text[at + 1])) {
+            return 1;
+        }
+        /* Empty lines before it lead to the same place. */
+        const char *end = at < size ? memchr(text + at, '\n', (size_t)(size - at)) : NULL;
+        if (end == NULL)
+            return 0;
+        begin = end - text + 1;
+    }
+    return 0;
+}
+
+static int has_quoted_text(const char *text, Py_ssize_t size)
+{
+    Py_ssize_t quote = -1;
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (text[i] != '"')
+            continue;
+        if (quote >= 0 && i - quote > 12)
+            return 1;
+        quote = i;
+    }
+    return 0;
+}
+
+static int has_colon_before_text(const char *text, Py_ssize_t size)
+{
+    int first = 1;
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (text[i] == '\n')
+            first = 0;
+        if (text[i] != ':')
+            continue;
+        Py_ssize_t at = after_blanks(text, size, i + 1);
+        if (memchr(text + i, '\n', (size_t)(at - i)) != NULL)
+            return 1;
+        if (first && i >= 4 && i <= 80 && at > i + 1 && at + 60 < size
+            && memchr(text + at + 1, '\n', 60) == NULL)
+            return 1;
+        first = 0;
+    }
+    return 0;
+}
+
+enum { SHARES = 5, FLAGS = 13 };
+
+static PyObject *marks(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *ascii;
+    Py_buffer out;
+    Py_ssize_t offset, size, digits = 0, capitals = 0, symbols = 0;
+    uint8_t seen[128] = {0};
+    if (!PyArg_ParseTuple(args, "Uw*n", &ascii, &out, &offset))
+        return NULL;
+    const char *text = PyUnicode_AsUTF8AndSize(ascii, &size);
+    if (text == NULL || size == 0 || size != PyUnicode_GetLength(ascii) || offset < 0
+        || (offset + SHARES + FLAGS) * (Py_ssize_t)sizeof(float) > out.len) {
+        if (text != NULL)
+            PyErr_SetString(PyExc_ValueError, "not a text in ASCII, or no room for its marks");
+        PyBuffer_Release(&out);
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < size; i++) {
+        unsigned char c = (unsigned char)text[i];
+        seen[c] = 1;
+        digits += c >= '0' && c <= '9';
+        capitals += c >= 'A' && c <= 'Z';
+        symbols += c > 32 && kind_of(c) == MARK;
+    }
+    double all = (double)size;
+    float found[SHARES + FLAGS] = {
+        (float)fmin(1.0, 4.0 * ((double)digits / all)),
+        (float)fmin(1.0, 4.0 * ((double)symbols / all)),
+        (float)fmin(1.0, 4.0 * ((double)capitals / all)),
+    };
+    float *flags = found + SHARES;
+    if (seen['?']) {
+        flags[0] = (float)ends_in_question(text, size);
+        flags[1] = 1.0f;
+    }
+    flags[2] = (float)(seen['`'] && has(text, size, "```"));
+    flags[3] = (float)(seen['{'] || seen['}']);
+    flags[4] = (float)((seen['('] || seen['='] || (seen[';'] && has(text, size, ";\n"))
+                        || (seen['<'] && has(text, size, "</")))
+                       && has_code_punctuation(text, size));
+    flags[5] = (float)((seen['\\'] || seen['$'] || seen['^']) && has_mathematics(text, size));
+    flags[6] = (float)(seen['='] && has_equation(text, size));
+    flags[7] = (float)((seen['+'] || seen['-'] || seen['*'] || seen['/']) && has_arithmetic(text, size));
+    flags[8] = (float)((seen[':'] && (has(text, size, "http://") || has(text, size, "https://")))
+                       || has(text, size, "www."));
+    flags[9] = (float)(((seen['-'] && has(text, size, "- ")) || (seen['*'] && has(text, size, "* ")))
+                       && has_line_head(text, size, 0));
+    flags[10] = (float)(seen['\n'] && has_line_head(text, size, 1));
+    flags[11] = (float)(seen['"'] && has_quoted_text(text, size));
+    flags[12] = (float)(seen[':'] && has_colon_before_text(text, size));
+    memcpy((char *)out.buf + offset * (Py_ssize_t)sizeof(float), found, sizeof found);
+    PyBuffer_Release(&out);
+    Py_RETURN_NONE;
+}
+
 /* ---- judging ---- */
 
 static PyObject *judged(PyObject *module, PyObject *args)
@@ -845,6 +1072,7 @@ done:
 
 static PyMethodDef functions[] = {
     {"judged", judged, METH_VARARGS, NULL},
+    {"marks", marks, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

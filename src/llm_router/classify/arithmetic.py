@@ -11,7 +11,6 @@ do alike.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
@@ -19,13 +18,12 @@ from typing import Protocol
 import numpy as np
 
 from llm_router.classify import features
+from llm_router.classify.compiled import compiled as the_compiled
+from llm_router.classify.compiled import is_compiled
 from llm_router.classify.weights import Floats, Weights
 
 MIDDLE = 0.3
 """What a word counts that stands only in the middle of a long text."""
-
-_REVISION = 1
-"""Of what is asked of ``_arithmetic.c``, which says the same number."""
 
 _MOST = 999
 _TF = (0.0, *(1.0 + math.log(count) for count in range(1, _MOST + 1)))
@@ -89,11 +87,9 @@ def key_table(weights: Weights, *, compiled: bool | None = None) -> Table:
         ImportError: ``compiled`` is true and this installation was not compiled, or from other sources.
         ValueError: a key of the vocabulary occurs twice.
     """
-    if not _is_compiled(compiled):
+    if not (is_compiled() if compiled is None else compiled):
         return KeyTable(weights)
-    from llm_router.classify import _arithmetic
-
-    return _arithmetic.KeyTable(
+    table: Table = the_compiled().KeyTable(
         vocabulary=weights.words,
         table=np.ascontiguousarray(weights.table),
         scale=weights.scale,
@@ -109,34 +105,15 @@ def key_table(weights: Weights, *, compiled: bool | None = None) -> Table:
         edge_tokens=features.EDGE_TOKENS,
         digits=features.MOST_DIGITS,
     )
+    return table
 
 
 def judge(*, compiled: bool | None = None) -> Judge:
     """How to judge: compiled where it can be, or as told. Raises ImportError as `key_table` does."""
-    if not _is_compiled(compiled):
+    if not (is_compiled() if compiled is None else compiled):
         return judged
-    from llm_router.classify import _arithmetic
-
-    return _arithmetic.judged
-
-
-def is_compiled() -> bool:
-    """Whether this installation has the compiled arithmetic."""
-    return _is_compiled(None)
-
-
-def _is_compiled(wanted: bool | None) -> bool:
-    if wanted is False:
-        return False
-    try:
-        found = importlib.import_module("llm_router.classify._arithmetic")
-        if found.REVISION != _REVISION:
-            raise ImportError("what was compiled is of other sources\nhint: install the package again")
-    except ImportError:
-        if wanted:
-            raise
-        return False
-    return True
+    found: Judge = the_compiled().judged
+    return found
 
 
 def judged(logits: list[float], serves: bytes) -> tuple[int, float, list[float]]:

@@ -21,7 +21,6 @@ from llm_router.classify.rules import Rules
 from llm_router.classify.vectors import asks_for_vectors
 from llm_router.decision import Evidence, StageName
 from llm_router.fleet.fleet import Fleet
-from llm_router.in_step import in_step
 from llm_router.request import RouteRequest
 
 if TYPE_CHECKING:
@@ -77,9 +76,7 @@ class EncoderStage:
             return Verdict(note=self._problem, broken=True)
         if allowed.isdisjoint(encoder.categories):
             return Verdict(note="none of the possible categories is known to the encoder")
-        await in_step()
         reading = encoder.read(request.task)
-        await in_step()
         share, earlier = self._task_before(encoder, reading, request)
         talk = conversation_of(request)
         evidence: tuple[Evidence, ...] = ()

@@ -31,13 +31,14 @@ class Lookup:
     ``compiled`` chooses the arithmetic, see `key_table`.
     """
 
-    __slots__ = ("_lifts", "heads", "slips", "table", "weights")
+    __slots__ = ("_lifts", "heads", "in_python", "slips", "table", "weights")
 
     def __init__(
         self, weights: Weights, heads: Sequence[tuple[int, int]], *, compiled: bool | None = None
     ) -> None:
         self.weights = weights
         self.heads = heads
+        self.in_python = compiled is False
         self.table: Table = key_table(weights, compiled=compiled)
         self._lifts: dict[tuple[int, int], list[float]] = {}
         self.slips = slips_of(lambda: weights.vocabulary, weights.idf)
@@ -64,7 +65,7 @@ class Reading:
         self._sums = sums
         self._strange = strange = sums.strange
         self._groups = groups = [group for word in strange for group in features.letter_groups(word)]
-        self.shape = shape(sampled)
+        self.shape = shape(sampled, in_python=lookup.in_python)
         self.scores = sums.settle(groups, self.shape)
         """Score of every column of the heads, before any temperature."""
 

@@ -6,9 +6,12 @@ import functools
 import re
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from llm_router.classify.compiled import compiled, is_compiled
 
 _LENGTHS = (12, 25, 50, 90, 160, 300, 600, 1200, 2500, 6000, 12000, 36000)
 _LINES = (2, 4, 8, 20, 60)
@@ -82,25 +85,39 @@ _OF_LENGTH = np.zeros((len(_LENGTHS) + 1, len(NAMES)), dtype=np.float32)
 for _steps in range(len(_LENGTHS) + 1):
     _OF_LENGTH[_steps, :_steps] = 1.0
 _OF_LENGTH[:, -1] = 1.0
+_MARKS: Callable[[str, NDArray[np.float32], int], None] | None = compiled().marks if is_compiled() else None
 
 
-def shape(text: str) -> NDArray[np.float32]:
-    """The structural features of a text, one number between 0 and 1 for each of `NAMES`."""
+def shape(text: str, *, in_python: bool = False) -> NDArray[np.float32]:
+    """The structural features of a text, one number between 0 and 1 for each of `NAMES`.
+
+    Marks of a text in ASCII are found by ``_arithmetic.c`` where that was compiled, which finds the same, and
+    not ``in_python``.
+    """
     text = text.strip()
     size = len(text)
     values: NDArray[np.float32] = _OF_LENGTH[bisect_left(_LENGTHS, size)].copy()
     if "\n" in text:
         values[_LINES_AT:_SHARES_AT] = _layout(text)
     both_ends = text if size <= _FLAG_CHARS else text[: _FLAG_CHARS - 500] + "\n" + text[-500:]
-    if both_ends:
-        values[_SHARES_AT:_FLAGS_AT] = _shares(both_ends)
+    if not both_ends:
+        return values
+    if _MARKS is not None and not in_python and both_ends.isascii():
+        _MARKS(both_ends, values, _SHARES_AT)
+    else:
+        _mark(both_ends, values)
+    return values
+
+
+def _mark(both_ends: str, values: NDArray[np.float32]) -> None:
+    """The shares of kinds of characters, and the flags."""
+    values[_SHARES_AT:_FLAGS_AT] = _shares(both_ends)
     characters = set(both_ends)
     for place, firsts, needles, pattern in _FLAG_TESTS:
         if characters.isdisjoint(firsts):
             continue
         if any(map(both_ends.__contains__, needles)) and (pattern is None or pattern.search(both_ends)):
             values[place] = 1.0
-    return values
 
 
 def _layout(text: str) -> list[bool]:

@@ -16,12 +16,14 @@ Knowledge = Literal["trained", "examples", "unknown"]
 @dataclass(frozen=True, slots=True)
 class Classifier:
     """What the embedded classifier brings along: the categories it was trained on, and from how many
-    different examples it learns another. ``problem`` says why it cannot be used at all.
+    different examples it learns another. ``problem`` says why it cannot be used at all. ``compiled`` is
+    whether its arithmetic is.
     """
 
     trained: frozenset[str]
     min_examples: int
     problem: str = ""
+    compiled: bool = True
 
     def knows(self, name: str, category: Category) -> Knowledge:
         if self.problem:
@@ -33,13 +35,14 @@ class Classifier:
 
 def packaged_classifier() -> Classifier:
     """The classifier of this installation; reads its weights."""
+    from llm_router.classify.compiled import is_compiled
     from llm_router.classify.encoder import MIN_EXAMPLES, Encoder, EncoderFileError
 
     try:
         encoder = Encoder.load()
     except EncoderFileError as error:
         return Classifier(frozenset(), MIN_EXAMPLES, str(error).split("\n", 1)[0])
-    return Classifier(frozenset(encoder.categories), MIN_EXAMPLES)
+    return Classifier(frozenset(encoder.categories), MIN_EXAMPLES, compiled=is_compiled())
 
 
 def different_examples(category: Category) -> int:

@@ -74,7 +74,22 @@ def part_findings(world: World, seen: Surroundings) -> Iterator[Finding]:
                 f"pip install 'crewai-llm-router[{part}]'",
                 part,
             )
+    if seen.classifier is not None and not seen.classifier.problem:
+        yield _arithmetic(compiled=seen.classifier.compiled)
     yield from _stand_in(world, seen)
+
+
+def _arithmetic(*, compiled: bool) -> Finding:
+    group, code = "optional parts", "arithmetic"
+    if compiled:
+        return Finding(group, code, "ok", "the arithmetic of the built-in classifier is compiled")
+    return Finding(
+        group,
+        code,
+        "info",
+        "the arithmetic of the built-in classifier is in Python alone: the same answers, in more time",
+        "install a C compiler with the headers of Python, then this package again",
+    )
 
 
 def _stand_in(world: World, seen: Surroundings) -> Iterator[Finding]:
