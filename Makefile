@@ -6,11 +6,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 # pip compiles what it installs, but not what stays where it is; without bytecode every start takes longer.
 COMPILE := $(BIN)/python -m compileall -q src
+NPM_FLAGS := --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 SOURCES := src tests test_router.py benchmarks hatch_build.py
+CLIENTS := .venv-clients
 COMPILED := hatch_build.py src/llm_router/classify/_arithmetic.c
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format coverage bench bench-gateway weights check-weights lock clean install
+.PHONY: help demo test test-clients check format coverage bench bench-gateway weights check-weights lock clean install
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +22,9 @@ demo: $(VENV)/.demo ## route six example tasks and answer some of them with a re
 
 test: $(VENV)/.dev ## run the whole test suite
 	$(BIN)/python -m pytest
+
+test-clients: $(VENV)/.dev $(CLIENTS)/.node $(CLIENTS)/.litellm $(CLIENTS)/.aider ## try programs of others against the gateway (needs Node.js and npm)
+	LLM_ROUTER_TEST_CLIENTS=$(CLIENTS) $(BIN)/python -m pytest -rs tests/clients tests/gateway/test_clients_guide.py
 
 install: $(VENV)/.dev ## install everything, CrewAI and the tools of the tests included
 
@@ -51,14 +56,17 @@ bench: $(VENV)/.dev ## measure what a decision costs, by size of the request, an
 bench-gateway: $(VENV)/.dev ## measure what the gateway adds (BENCH_LITELLM=venv BENCH_PORTKEY=folder: beside those)
 	$(BIN)/python benchmarks/gateway.py
 
-lock: ## write the hash-pinned requirement locks again (needs uv)
+lock: ## write the hash-pinned requirement locks again (needs uv and npm)
 	uv pip compile $(LOCK_FLAGS) pyproject.toml -o requirements/core.txt
 	uv pip compile $(LOCK_FLAGS) --extra local pyproject.toml requirements/build.in -o requirements/demo.txt
 	uv pip compile $(LOCK_FLAGS) --extra serve --extra local pyproject.toml requirements/build.in -o requirements/serve.txt
 	uv pip compile $(LOCK_FLAGS) --extra dev pyproject.toml -o requirements/dev.txt
+	uv pip compile $(LOCK_FLAGS) requirements/client-litellm.in -o requirements/client-litellm.txt
+	uv pip compile $(LOCK_FLAGS) requirements/client-aider.in -o requirements/client-aider.txt
+	npm install $(NPM_FLAGS) --package-lock-only --omit-lockfile-registry-resolved --prefix tests/clients
 
 clean: ## remove what the commands above made
-	rm -rf $(VENV) build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -82,3 +90,30 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml $(COMPILED) | $(BIN)/python
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@$(COMPILE)
 	@touch $@ $(VENV)/.demo
+
+$(CLIENTS)/.node: tests/clients/package.json tests/clients/package-lock.json
+	@command -v node >/dev/null && command -v npm >/dev/null \
+	  || { echo "error: Node.js and npm are needed for the clients that are written for Node.js"; \
+	       echo "hint: on Debian and Ubuntu: apt install nodejs npm"; exit 1; }
+	@echo "installing the clients for Node.js into $(CLIENTS)/node (about 200 MB)"
+	@mkdir -p $(CLIENTS)/node
+	@cp tests/clients/package.json tests/clients/package-lock.json $(CLIENTS)/node
+	@npm ci $(NPM_FLAGS) --prefix $(CLIENTS)/node
+	@touch $@
+
+# Each pins what the others and the router's own environment have in another version.
+$(CLIENTS)/.litellm: requirements/client-litellm.txt | $(BIN)/python
+	@echo "installing LiteLLM into $(CLIENTS)/litellm (about 400 MB)"
+	@$(BIN)/python -m venv --clear $(CLIENTS)/litellm
+	@$(CLIENTS)/litellm/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes -r $<
+	@touch $@
+
+$(CLIENTS)/.aider: requirements/client-aider.txt | $(BIN)/python
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
+	   echo "installing aider into $(CLIENTS)/aider (about 700 MB)"; \
+	   $(BIN)/python -m venv --clear $(CLIENTS)/aider && \
+	   $(CLIENTS)/aider/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes -r $<; \
+	 else \
+	   echo "aider is left out: it needs Python 3.12 or earlier, and $(VENV) has $$($(BIN)/python -V)"; mkdir -p $(CLIENTS); \
+	 fi
+	@touch $@

@@ -2,73 +2,46 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tests.clients.installed import installed, node, ran
+from tests.clients.pages import ADDRESS, blocks
 from tests.gateway.conftest import Here
 
-PAGE = (Path(__file__).parents[2] / "docs" / "guides" / "clients.md").read_text(encoding="utf-8")
-ADDRESS = "127.0.0.1:11435"
-PACKAGES = os.environ.get("LLM_ROUTER_TEST_NODE_MODULES", "")
-"""A folder ``node_modules`` that has ``openai`` and ``ollama``."""
-
-
-def blocks(language: str) -> list[tuple[str, str]]:
-    """(heading, code) of every block of a language, but what needs no gateway."""
-    found = []
-    for section in PAGE.split("\n## ")[1:]:
-        heading, _, text = section.partition("\n")
-        for code in re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S):
-            if "RoutedLLM" not in code:
-                found.append((heading, code))
-    return found
-
-
-async def said(here: Here, *command: str, **environment: str) -> str:
-    """What a program says that is to find the gateway at the address of the page."""
-    running = await asyncio.create_subprocess_exec(
-        *(part.replace(ADDRESS, here.url.removeprefix("http://")) for part in command),
-        env={**os.environ, "CREWAI_DISABLE_TELEMETRY": "true", **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await asyncio.wait_for(running.communicate(), 120)
-    assert running.returncode == 0, err.decode()
-    return out.decode()
-
-
-PY = blocks("py")
+PY = [(heading, code) for heading, code in blocks("py") if "RoutedLLM" not in code]
+"""What needs no gateway is tried elsewhere."""
 
 
 @pytest.mark.parametrize("code", [code for _, code in PY], ids=[heading for heading, _ in PY])
-async def test_the_code_for_python_runs(here: Here, code: str) -> None:
+async def test_the_code_for_python_runs(here: Here, tmp_path: Path, code: str) -> None:
+    python: str | Path = sys.executable
     for module in re.findall(r"^(?:import|from) (\w+)", code, re.M):
-        if find_spec(module) is None:
+        if module == "litellm":
+            python = installed("litellm", "bin", "python")
+        elif find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
-    out = await said(here, sys.executable, "-W", "ignore", "-c", code)
-    assert "mistral:7b" in out
+    code = code.replace(ADDRESS, here.url.removeprefix("http://"))
+    done = await ran(python, "-W", "ignore", "-c", code, cwd=tmp_path)
+    assert "mistral:7b" in done.out
+    assert done.tried_outside == ()
     models = {body["model"] for body in here.asked()}
     assert models <= {"mistral:7b", "llama3.2:1b"}
     assert "auto" not in "".join(models)
 
 
 async def test_the_code_for_node_runs(here: Here, tmp_path: Path) -> None:
-    node = shutil.which("node")
-    if node is None or not (Path(PACKAGES) / "ollama").is_dir() or not PACKAGES:
-        pytest.skip("LLM_ROUTER_TEST_NODE_MODULES names no folder with openai and ollama, or node is missing")
-    (tmp_path / "node_modules").symlink_to(PACKAGES)
+    (tmp_path / "node_modules").symlink_to(installed("node", "node_modules"))
     ((_, code),) = blocks("js")
     script = tmp_path / "script.mjs"
     script.write_text(code.replace(ADDRESS, here.url.removeprefix("http://")), encoding="utf-8")
-    out = await said(here, node, str(script))
-    assert out.startswith("mistral:7b says:")
-    assert out.count("heard: What's 2+2?") == 2
+    done = await ran(node(), script, cwd=tmp_path)
+    assert done.out.startswith("mistral:7b says:")
+    assert done.out.count("heard: What's 2+2?") == 2
+    assert done.tried_outside == ()
 
 
 async def test_what_the_ollama_command_sends_to_run_a_model(here: Here) -> None:
