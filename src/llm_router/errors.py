@@ -24,7 +24,7 @@
         ├── RequestRejected        the host refused the request itself; another model would refuse it too
         ├── BadReply               it answered with something that is not an answer (HTML, garbage, nothing)
         ├── TimeSpent              the time for the whole request was over before this model answered
-        └── StreamBroken           the answer stopped after its first part; never retried on another model
+        └── StreamBroken           the answer stopped after its first part; who was shown that gets no other
             └── CutShort           because the time for the whole request was over
 
 Each class fixes three facts: the HTTP status a gateway sends, a stable ``code`` and the exit code of the

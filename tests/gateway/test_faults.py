@@ -74,6 +74,20 @@ async def test_after_the_first_byte_the_stream_ends_with_an_error_and_no_other_m
     assert {asked["model"] for asked in here.asked()} == {OWNER}
 
 
+@pytest.mark.parametrize("fault", MIDWAY)
+async def test_a_reply_in_one_piece_that_breaks_off_upstream_is_another_models(
+    here: Here, fault: Fault
+) -> None:
+    here.ollama.fault(fault, model=OWNER, after=2)
+    status, told, headers = await here.post("/api/chat", body(stream=False))
+    assert status == 200
+    assert told["model"] == headers["x-router-model"] != OWNER
+    assert headers["x-router-fallback"] == f"{OWNER} (stream_broken)"
+    (record,) = await here.recorded()
+    _, kept, _ = await here.get(f"/router/decisions/{record['decision_id']}")
+    assert [a["error"]["code"] if a["error"] else None for a in kept["attempts"]] == ["stream_broken", None]
+
+
 async def test_the_clients_raise_what_broke_off(here: Here) -> None:
     here.ollama.fault(Fault.ERROR_MID_STREAM, model=OWNER, after=2)
     async with openai.AsyncOpenAI(base_url=f"{here.url}/v1", api_key="x", max_retries=0) as ai:

@@ -12,7 +12,7 @@ from tests.support.days import LARGE, OTHER, box, no_pause, settings_for, task
 
 from llm_router import router as router_module
 from llm_router.answer import Answer, Finished, Switched
-from llm_router.errors import HostBusy
+from llm_router.errors import HostBusy, StreamBroken
 from llm_router.request import Image, Message, RouteRequest, Tool
 from llm_router.router import Router
 from llm_router.testing.fake_faults import Fault
@@ -102,6 +102,15 @@ async def test_a_picture_that_is_left_out_for_the_model_is_part_of_the_conversat
     assert len(asked[-1]) == 3 and "images" not in asked[-1][0]
     await router.run(task(CALLS))
     assert await chosen(router, talk(*before, ASKED, said(answer), RESULT)) == ALSO
+
+
+async def test_a_runner_that_dies_in_the_midst_is_asked_once_more_before_another_goes_on(
+    router: Router, ollama: FakeOllama
+) -> None:
+    loop = talk(ASKED, await called(router, ollama), RESULT)
+    ollama.fault(Fault.ERROR_MID_STREAM, model=ALSO, times=1)
+    answer = await router.run(loop)
+    assert [(a.model, type(a.error)) for a in answer.attempts] == [(ALSO, StreamBroken), (ALSO, type(None))]
 
 
 async def test_a_busy_model_is_asked_once_more_before_another_goes_on_with_its_loop(

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from llm_router.answer import Decided, Delta, Finished, StreamEvent, Switched
+from llm_router.answer import Attempt, Decided, Delta, Finished, StreamEvent, Switched
 from llm_router.config import HostSettings, RoutingSettings, Settings
 from llm_router.errors import (
     AllAttemptsFailed,
@@ -136,6 +136,29 @@ async def test_after_the_first_byte_there_is_no_switch_of_model(
     assert not any(isinstance(event, Switched) for event in seen)
     assert asked(ollama) == ["mistral:7b"]
     assert caught.value.model == "mistral:7b"
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault.DROP_MID_STREAM, Fault.ERROR_MID_STREAM, Fault.GARBAGE_LINE, Fault.NO_DONE]
+)
+async def test_where_nobody_has_seen_the_beginning_another_model_answers_after_one_that_broke_off(
+    router: Router, ollama: FakeOllama, fault: Fault
+) -> None:
+    chain = (await router.decide(CHAT)).chain
+    ollama.fault(fault, model="mistral:7b", path="/api/chat")
+    failed: list[Attempt] = []
+    answer = await router.run(CHAT, failed=failed)
+    assert answer.model == chain[1].model
+    assert [(a.model, type(a.error)) for a in failed] == [("mistral:7b", StreamBroken)]
+    assert [a.model for a in answer.attempts] == ["mistral:7b", answer.model]
+    ollama.clear_faults()
+    alone = RouteRequest.from_text(CHAT, model=answer.model)
+    assert answer.text == (await router.run(alone)).text  # nothing of the first one
+
+    ollama.fault(fault, path="/api/chat")
+    with pytest.raises(AllAttemptsFailed) as caught:
+        await router.run(alone)
+    assert {type(a.error) for a in caught.value.attempts} == {StreamBroken}
 
 
 @pytest.mark.parametrize(
