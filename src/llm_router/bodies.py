@@ -38,6 +38,8 @@ _ROLES: Mapping[str, Role] = {
     "function": "tool",
 }
 
+_NATIVE_CHAT = "/api/chat"
+
 _OPENAI_OPTIONS: Mapping[str, str] = {
     "temperature": "temperature",
     "top_p": "top_p",
@@ -246,7 +248,8 @@ def _request(body: _Body, sent: SentBody | None = None, wanted: ApiKind | None =
     if kind is ApiKind.EMBEDDING and body.input is not None:
         return _embedding(body, body.input, sent)
     chats = kind is ApiKind.CHAT and body.messages is not None
-    messages = _chat_messages(body.messages or ()) if chats else _prompt_messages(body)
+    native = sent is not None and sent.endpoint == _NATIVE_CHAT
+    messages = _chat_messages(body.messages or (), native=native) if chats else _prompt_messages(body)
     tools, must_call = _tools(body) if body.tools or body.functions else ((), False)
     return RouteRequest(
         messages=messages,
@@ -284,19 +287,22 @@ def _embedding(body: _Body, value: str | Sequence[Any], sent: SentBody | None) -
     )
 
 
-def _chat_messages(messages: Sequence[_Message]) -> tuple[Message, ...]:
+def _chat_messages(messages: Sequence[_Message], *, native: bool) -> tuple[Message, ...]:
     if not messages:
         raise InvalidRequest(
             "the conversation is empty", why="messages has no entry", hint="send at least one message"
         )
     called = {call.id: call.function.name for m in messages for call in m.tool_calls or () if call.id}
-    return tuple(_message(message, index, called) for index, message in enumerate(messages))
+    return tuple(_message(message, index, called, native) for index, message in enumerate(messages))
 
 
-def _message(message: _Message, index: int, called: Mapping[str, str]) -> Message:
+def _message(message: _Message, index: int, called: Mapping[str, str], native: bool) -> Message:
     """``called`` holds the names of the functions that were called, by the id of the call."""
-    role = _ROLES.get(message.role)
-    if role is None:
+    role: str | None = _ROLES.get(message.role)
+    if role is None and native:  # Ollama reads roles in small letters, and leaves them to the template
+        role = message.role.lower()
+        role = _ROLES.get(role, role)
+    if not role:
         raise InvalidRequest(
             f"cannot read messages[{index}].role",
             why=f"{message.role!r} is not a role",

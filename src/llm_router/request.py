@@ -198,10 +198,12 @@ class Document:
 class Message:
     """One turn. ``judged`` is what classification reads instead of ``text``; empty: the text itself.
 
+    ``role`` is a ``Role``, or on Ollama's own wire another that a model's template knows, such as Granite's
+    ``control``; servers get it under that name.
     ``thinking`` is what the assistant thought in an earlier turn; models that think go on from it.
     """
 
-    role: Role
+    role: str
     text: str
     images: tuple[Image, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()

@@ -111,7 +111,7 @@ def test_generate_keeps_a_raw_prompt_as_it_is() -> None:
 def test_a_model_without_a_system_role_gets_it_in_the_first_user_message(
     before: list[tuple[str, str]], after: list[tuple[str, str]]
 ) -> None:
-    messages = tuple(Message(role, text) for role, text in before)  # type: ignore[arg-type]
+    messages = tuple(Message(role, text) for role, text in before)
     call = ChatCall("gemma2:9b", RouteRequest(messages), quirks=Quirks(system_role=False))
     sent = wire.chat_body(call)["messages"]
     assert sent == [{"role": role, "content": text} for role, text in after]

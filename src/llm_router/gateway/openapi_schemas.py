@@ -236,7 +236,12 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "OllamaMessage": thing(
         ("role", "content"),
-        role=const("system", "user", "assistant", "tool"),
+        role={
+            "type": "string",
+            "minLength": 1,
+            "description": "system, user, assistant or tool, or another that the model's template knows",
+            "examples": ["user", "system", "assistant", "tool"],
+        },
         content=TEXT,
         thinking=TEXT,
         images=listed(IMAGE),

@@ -115,6 +115,20 @@ def test_a_conversation_written_anew_says_the_same() -> None:
         assert sent["format"] == "json"
 
 
+@pytest.mark.parametrize("quirks", [Quirks(), MARKED, Quirks(system_role=False)])
+def test_a_role_that_only_some_template_knows_goes_through(quirks: Quirks) -> None:
+    messages = [{"role": "control", "content": "thinking"}, *TALK]
+    found = asked(CHAT, {"messages": messages}).request
+    assert (found.task, found.asking.role) == ("hi", "user")
+    assert to_ollama(CHAT, {"messages": messages}, quirks=quirks)["messages"] == messages
+    assert to_openai(CHAT, {"messages": messages})["messages"] == messages
+    loud = asked(CHAT, {"messages": [{"role": "User", "content": "hi"}]}).request
+    assert loud.messages[0].role == "user"
+    for path, role in (("/v1/chat/completions", "control"), (CHAT, "")):
+        with pytest.raises(InvalidRequest, match="role"):
+            asked(path, {"messages": [{"role": role, "content": "thinking"}, *TALK]})
+
+
 def test_for_a_server_of_openais_api() -> None:
     body: dict[str, Any] = {
         "model": "auto",

@@ -202,9 +202,9 @@ def _message(item: _Item, place: int, thought: str) -> Message:
             hint="use one of them",
         )
     if item.content is None or isinstance(item.content, str):
-        return Message(role, item.content or "", thinking=thought)  # type: ignore[arg-type]
+        return Message(role, item.content or "", thinking=thought)
     text, images = _read(item.content, place)
-    return Message(role, text, images, thinking=thought)  # type: ignore[arg-type]
+    return Message(role, text, images, thinking=thought)
 
 
 def _read(parts: Sequence[_Part], place: int) -> tuple[str, tuple[Image, ...]]:
