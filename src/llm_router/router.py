@@ -739,7 +739,8 @@ class Router:
         candidate = attempt.candidate
         failed = self._done(attempt, error)
         run.attempts.append(failed)
-        if isinstance(error, HostUnreachable | ModelNotInstalled) or candidate.stand_in:
+        embedded = self._watch.provider(candidate.host).kind == "embedded"
+        if isinstance(error, HostUnreachable | ModelNotInstalled) or embedded:
             self._watch.forget(candidate.host)
         if self._left_s(run) <= 0:
             return failed  # how much time was left for it says nothing about the model

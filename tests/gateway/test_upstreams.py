@@ -216,8 +216,10 @@ async def test_with_no_host_the_embedded_engine_answers_on_every_wire() -> None:
             async with http.get(f"{url}/api/tags") as reply:
                 tagged = [model["name"].removesuffix(":latest") for model in (await reply.json())["models"]]
             async with http.post(f"{url}/api/show", json={"model": "smollm2:135m"}) as reply:
-                assert reply.status == 404
+                assert reply.status == 200
+                assert (await reply.json())["capabilities"] == ["completion"]
         assert listed == tagged
+        assert "smollm2:135m" in listed
         for name in listed:  # what is listed answers
             assert await post(f"{url}/v1/chat/completions", asked | {"model": name, "max_tokens": 1})
     finally:

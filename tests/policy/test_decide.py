@@ -244,6 +244,23 @@ def test_the_stand_in_answers_only_where_no_fleet_model_can(fleet: Fleet) -> Non
     assert [c.model for c in beside.chain] == ["mistral:7b"]
 
 
+@pytest.mark.parametrize("name", ["smollm2:135m", "SmolLM2:135M"])
+def test_the_embedded_model_answers_where_it_is_asked_for_by_name(fleet: Fleet, name: str) -> None:
+    for others in ((whole_fleet(fleet),), (host_down(),), ()):
+        decision = decide(ask(model=name), classified("simple_chat"), world(fleet, *others, embedded()))
+        (candidate,) = decision.chain
+        assert (candidate.model, candidate.host, candidate.stand_in) == ("smollm2:135m", "embedded", False)
+        assert decision.selected_model == "smollm2:135m"
+        assert decision.rejected == ()
+        assert "smollm2:135m was asked for by name" in decision.reasons
+    seen = decide(ask(model=name, images=(PNG,)), classified("max_vision"), world(fleet, embedded()))
+    assert [(r.host, r.code) for r in seen.rejected] == [("embedded", "capability")]
+    off = decide(ask(model=name), classified("simple_chat"), world(fleet, whole_fleet(fleet)))
+    assert [(r.host, r.code) for r in off.rejected] == [("spark-1", "not_installed")]
+    own = decide(ask(model=name), classified("simple_chat"), world(fleet, host("smollm2:135m"), embedded()))
+    assert [c.host for c in own.chain] == ["spark-1"]
+
+
 def test_a_model_asked_for_by_name_is_the_only_candidate(fleet: Fleet) -> None:
     decision = decide(
         ask(model="phi4:latest"), classified("simple_chat"), world(fleet, whole_fleet(fleet), embedded())

@@ -1,7 +1,5 @@
 """Which models there are, on all three wires: those of the hosts, and the virtual ones with honest facts.
 
-The embedded model has no entry of its own, for it cannot be asked by name: it stands in for others.
-
 A caller sees what its key may use: models that some task of its own could be answered by, and the virtual
 names that lead to one of them. What a name of that kind promises, those models keep.
 
@@ -136,15 +134,10 @@ async def tags(router: Router, caller: Caller) -> JsonObject:
     for provider, host in zip(router.providers, world.hosts, strict=True):
         for entry in await _told_tags(provider, host):
             name = canonical(str(entry.get("name", "")))
-            if _has_names(host) and name not in seen and sees(caller, name, world):
+            if host.reachable and name not in seen and sees(caller, name, world):
                 seen.add(name)
                 entries.append(entry)
     return {"models": entries}
-
-
-def _has_names(host: HostSnapshot) -> bool:
-    """Whether models can be asked there by name."""
-    return host.reachable and host.kind != "embedded"
 
 
 async def _told_tags(provider: Provider, host: HostSnapshot) -> list[dict[str, Any]]:
@@ -229,7 +222,7 @@ async def show(router: Router, name: str, body: JsonObject, caller: Caller) -> J
     caller.may_use(name)
     for provider, host in zip(router.providers, world.hosts, strict=True):
         model = host.find_installed(name)
-        if model is None or not _has_names(host):
+        if model is None or not host.reachable:
             continue
         _require_sight(caller, model.name, world)
         if isinstance(provider, OllamaProvider):
@@ -279,7 +272,7 @@ def find_virtual(name: str, world: World, caller: Caller) -> Virtual | None:
 
 def unknown(name: str, world: World, caller: Caller) -> UnknownModel:
     """The refusal, with the nearest of the names that the caller sees."""
-    installed = (m for host in world.fleet_hosts for m in host.installed if sees(caller, m, world))
+    installed = (model for host in world.hosts for model in host.installed if sees(caller, model, world))
     return UnknownModel.named(name, [*(v.name for v in virtual_models(world, caller)), *installed])
 
 
@@ -322,7 +315,7 @@ async def openai_models(router: Router, caller: Caller) -> list[JsonObject]:
     world = await router.world()
     names: dict[str, str] = {}
     for host in world.hosts:
-        for model in host.installed if _has_names(host) else ():
+        for model in host.installed if host.reachable else ():
             if sees(caller, model, world):
                 names.setdefault(canonical(model), model)
     return [
@@ -338,7 +331,7 @@ async def openai_model(router: Router, name: str, caller: Caller) -> JsonObject:
     if virtual is not None:
         return _openai_model(virtual.name, "llm-router", virtual.context_tokens)
     caller.may_use(name)
-    for host in world.fleet_hosts:
+    for host in world.hosts:
         model = host.find_installed(name)
         if model is not None:
             _require_sight(caller, model.name, world)

@@ -8,7 +8,7 @@ order        by score; with ``prefer: owner`` the fleet's choice is what gets lo
              already goes before it, and while others wait what holds them up less; with ``map`` nothing does,
              and the fleet's order is the order
 deadline     whoever is expected to take longer than the request may comes after all others
-stand-in     the embedded model, only where no candidate is left
+stand-in     the embedded model, only where no candidate is left, or where it is asked for by its name
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from llm_router.errors import UnknownModel
 from llm_router.fleet.fleet import Fleet
 from llm_router.fleet.schema import Category, Choice, Model
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel
+from llm_router.names import same_model
 from llm_router.policy import estimates, gates, reasons, waits
 from llm_router.policy.gates import Case, Standing
 from llm_router.policy.needs import Demand
@@ -196,7 +197,7 @@ def model_facts(tag: str, world: World) -> Model:
     if known is not None:
         return world.fleet.models[known]
     stand_in = world.fleet.stand_in
-    if stand_in and stand_in.name == tag:
+    if stand_in and same_model(stand_in.name, tag):
         return stand_in.model
     for host in world.fleet_hosts:
         installed = host.find_installed(tag)
@@ -217,6 +218,9 @@ def _choices(request: RouteRequest, category: str, world: World) -> Sequence[Cho
     if request.model is None:
         return listed
     tag = world.fleet.find(request.model) or request.model
+    stand_in = world.fleet.stand_in
+    if stand_in is not None and same_model(tag, stand_in.name):
+        tag = stand_in.name
     for choice in listed:
         if choice.model == tag:
             return (choice,)
@@ -338,8 +342,11 @@ def _held_against(choices: Sequence[Choice], demand: Demand, world: World) -> _F
         places += found
         rejected += [] if found else gates.one_per_model(refused)
     if not places:
-        places, refused = _stand_in(gate, world)
-        rejected += refused
+        places, refused = _embedded(gate, world)
+        if demand.request.model is None:
+            rejected += refused
+        elif places or refused:  # it was meant by its name: where else it is not says nothing
+            rejected = refused
     planned = [c.model for c in choices if gate.rejection(world.standing(c.model)) is None]
     return _Field(tuple(places), tuple(rejected), tuple(planned), gate.room_tokens)
 
@@ -381,18 +388,19 @@ def _on_hosts(choice: Choice, gate: _Gate, world: World) -> tuple[list[_Place], 
     return found, refused
 
 
-def _stand_in(gate: _Gate, world: World) -> tuple[list[_Place], list[Rejection]]:
-    """The embedded model. It never takes over for a model that was asked for by name."""
-    stand_in = world.fleet.stand_in
-    if stand_in is None or gate.demand.request.model is not None:
+def _embedded(gate: _Gate, world: World) -> tuple[list[_Place], list[Rejection]]:
+    """The embedded model. It never takes over for another that was asked for by name."""
+    stand_in, named = world.fleet.stand_in, gate.demand.request.model
+    if stand_in is None or (named is not None and not same_model(named, stand_in.name)):
         return [], []
     refused = []
     for host in world.embedded_hosts:
         standing = world.standing(stand_in.name, host)
         rejection = gate.rejection(standing)
         if rejection is None:
-            choice = Choice(model=stand_in.name, quality=0.0, source="stand-in")
-            return [_place(choice, standing, host, gate.demand, stand_in=True)], []
+            source = "stand-in" if named is None else "asked for by name"
+            choice = Choice(model=stand_in.name, quality=0.0, source=source)
+            return [_place(choice, standing, host, gate.demand, stand_in=named is None)], []
         refused.append(rejection)
     return [], refused
 
@@ -421,7 +429,7 @@ def _candidate(
 ) -> Candidate:
     standing, quality, unread = place.standing, place.choice.quality, place.unread
     settings, host = standing.settings, place.host
-    wait = waits.NO_WAIT if place.stand_in else waits.wait_of(standing, scenes[host.name])
+    wait = waits.NO_WAIT if host.kind == "embedded" else waits.wait_of(standing, scenes[host.name])
     before = moment.before
     stays = before is not None and before.host == host.name and before.model == standing.tag
     prefill_s = demand.paced_tokens(standing.model.tokenizer) / standing.speed.prefill_tokens_per_s
