@@ -58,6 +58,8 @@ def compile_extension(root: Path) -> None:
     """Raises CannotCompile with the compiler's own first words."""
     if sysconfig.get_config_var("Py_GIL_DISABLED") or sys.implementation.name != "cpython":
         raise CannotCompile("this kind of Python has no stable interface for compiled code")
+    if sys.byteorder != "little":
+        raise CannotCompile("numbers of the weights are little-endian, and this machine is not")
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     ways = ("-bundle", "-undefined", "dynamic_lookup") if sys.platform == "darwin" else ("-shared",)
     include = sysconfig.get_path("include")

@@ -55,7 +55,6 @@ from numpy.typing import NDArray
 from sentence_model import PACKAGE, SENTENCE_TOKENS, NotHere, SentenceModel, unit
 
 from llm_router.classify import features
-from llm_router.classify.arithmetic import MIDDLE, times_of
 from llm_router.classify.encoder import Encoder
 from llm_router.classify.reading import corrected, slips_of
 from llm_router.classify.shape import shape
@@ -280,7 +279,7 @@ class FeatureReader:
     def __init__(self, known: Vocabulary, table: Floats, reads: Reads) -> None:
         keys = len(known.keys)
         self._reads, self._ids = reads, known.ids
-        self._slips = slips_of(lambda: known.keys, known.idf)
+        self._slips = slips_of(lambda: (known.keys, known.idf.tolist()))
         self._groups = table[keys : keys + features.GRAMS] * known.group_weights[:, None]
         self._rows = table[:keys] * known.weights[:, None]
         if reads.groups:
@@ -310,12 +309,12 @@ class FeatureReader:
                 strange.append(word)
             else:
                 places.append(place)
-                times.append(times_of(count))
+                times.append(features.times_of(count))
         for word, count in middle.items():
             place = place_of(word)
             if place is not None:
                 places.append(place)
-                times.append(MIDDLE * times_of(count))
+                times.append(features.MIDDLE * features.times_of(count))
         for key in self._keys(parts):
             place = place_of(key)
             if place is not None:
@@ -329,7 +328,9 @@ class FeatureReader:
             total += self._groups[groups].sum(axis=0)
             mass += float(self._group_mass[groups].sum())
         total /= np.float32(math.sqrt(mass) or 1.0)
-        return total + (shape(sampled) @ self._shape if reads.layout else self._shape[-1])
+        return total + (
+            np.frombuffer(shape(sampled), dtype=np.float32) @ self._shape if reads.layout else self._shape[-1]
+        )
 
     def _keys(self, parts: features.Parts) -> Sequence[str]:
         if self._reads.places:
@@ -403,7 +404,8 @@ def beside(text: str, *, layout: bool) -> Floats:
     """What a row of vectors reads beside them: the layout, or only the constant that it ends with."""
     if not layout:
         return np.full(1, SHAPE_SCALE, dtype=np.float32)
-    scaled: Floats = shape(features.sample(text)) * np.float32(SHAPE_SCALE)
+    seen: Floats = np.frombuffer(shape(features.sample(text)), dtype=np.float32)
+    scaled: Floats = seen * np.float32(SHAPE_SCALE)
     return scaled
 
 

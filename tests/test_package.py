@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from llm_router.classify.compiled import is_compiled
+
 ROOT = Path(__file__).parent.parent
 
 HEAVY = {
@@ -43,6 +45,20 @@ def loaded_by(code: str) -> set[str]:
 )
 def test_importing_loads_neither_crewai_nor_numpy_nor_a_server(code: str) -> None:
     assert not HEAVY & loaded_by(code)
+
+
+@pytest.mark.skipif(not is_compiled(), reason="this installation is in Python alone")
+@pytest.mark.parametrize(
+    "task", ["What's 2+2?", "Summarize teh followng mail in thre sentences", "서울의 날씨는 어때?"]
+)
+def test_what_is_compiled_decides_without_numpy(task: str) -> None:
+    code = f"""
+from llm_router.classify.encoder import Encoder
+encoder = Encoder.load()
+reading = encoder.read({task!r})
+encoder.telling(reading, encoder.judge(reading).category)
+"""
+    assert "numpy" not in loaded_by(code)
 
 
 def locked(name: str) -> set[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from llm_router.classify.encoder import Encoder
+from llm_router.classify.npz import Numbers
 from llm_router.classify.weights import read_weights
 from llm_router.errors import InvalidRequest
 from llm_router.fleet import Fleet, load_fleet
@@ -188,7 +189,7 @@ def test_calibration_changes_confidence_and_no_answer(text: Path) -> None:
     plain = trainer.weights()
     done = calibrated(plain, judged)
     assert to_bytes(done) != to_bytes(plain)
-    lone = replace(plain, serves=np.eye(len(plain.categories), dtype=np.float32))
+    lone = replace(plain, serves=Numbers.of(np.eye(len(plain.categories), dtype=np.float32)))
     alone = calibrated(lone, judged)
     for example in trainer.examples[:40]:
         answers = {Encoder(w).judge(Encoder(w).read(example.text)).category for w in (lone, alone)}
@@ -217,6 +218,6 @@ def test_the_check_looks_at_every_head(text: Path, fleet: Fleet) -> None:
     run = rebuild.rebuild(text, None, fleet)
     words = len(run.weights.categories)
     for first, last in ((0, words), (words, words + 2), (words + 2, words + 3)):
-        table = run.weights.table.copy()
+        table = run.weights.table.array.copy()
         table[:, first:last] = 0
-        assert rebuild.differences(run, Encoder(replace(run.weights, table=table)))
+        assert rebuild.differences(run, Encoder(replace(run.weights, table=Numbers.of(table))))

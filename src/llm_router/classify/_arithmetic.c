@@ -18,7 +18,7 @@
 #include <string.h>
 
 /* Of what arithmetic.py asks for; changed with it, since a build may be older than the sources beside it. */
-enum { REVISION = 2 };
+enum { REVISION = 3 };
 
 enum { MOST_COLUMNS = 256, LINE = 64, FIRST_TOKENS = 3, LAST_TOKENS = 2 };
 static const char EDGE = 1, FIRST = 2, LAST = 3;
@@ -588,12 +588,25 @@ static void sums_dealloc(Sums *sums)
 
 /* ---- the table itself ---- */
 
+/* Half precision, little-endian (IEEE 754). */
+static float half(const char *bytes)
+{
+    uint16_t bits = (uint16_t)((unsigned char)bytes[0] | (unsigned char)bytes[1] << 8);
+    int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    double size = exponent == 0    ? ldexp((double)fraction, -24)
+                  : exponent == 31 ? (fraction == 0 ? (double)INFINITY : (double)NAN)
+                                   : ldexp((double)(fraction + 1024), exponent - 25);
+    return (float)(bits >> 15 ? -size : size);
+}
+
 static int rows_make(Rows *rows, Py_ssize_t columns, const Py_buffer *weights, const Py_buffer *scale,
                      const Py_buffer *mass)
 {
-    Py_ssize_t count = scale->len / (Py_ssize_t)sizeof(float);
+    Py_ssize_t count = weights->len / columns;
+    int halves = scale->len == 2 * count;
     size_t size = sizeof(Row) + (size_t)columns, stride = 8;
-    if (scale->len != mass->len || weights->len != count * columns) {
+    if (weights->len != count * columns || scale->len != mass->len
+        || (!halves && scale->len != count * (Py_ssize_t)sizeof(float))) {
         PyErr_SetString(PyExc_ValueError, "the tables do not fit each other");
         return -1;
     }
@@ -611,8 +624,13 @@ static int rows_make(Rows *rows, Py_ssize_t columns, const Py_buffer *weights, c
     rows->stride = stride;
     for (Py_ssize_t i = 0; i < count; i++) {
         Row *row = (Row *)(rows->first + (size_t)i * stride);
-        memcpy(&row->scale, (const char *)scale->buf + i * (Py_ssize_t)sizeof(float), sizeof(float));
-        memcpy(&row->mass, (const char *)mass->buf + i * (Py_ssize_t)sizeof(float), sizeof(float));
+        if (halves) {
+            row->scale = half((const char *)scale->buf + 2 * i);
+            row->mass = half((const char *)mass->buf + 2 * i);
+        } else {
+            memcpy(&row->scale, (const char *)scale->buf + i * (Py_ssize_t)sizeof(float), sizeof(float));
+            memcpy(&row->mass, (const char *)mass->buf + i * (Py_ssize_t)sizeof(float), sizeof(float));
+        }
         memcpy(row->weights, (const char *)weights->buf + i * columns, (size_t)columns);
     }
     return 0;
@@ -1016,6 +1034,50 @@ static PyObject *marks(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* How many digits, capitals, symbols, letters of other scripts but Hangul, and Hangul are in UTF-32-LE. */
+static PyObject *kinds(PyObject *module, PyObject *raw)
+{
+    (void)module;
+    char *bytes;
+    Py_ssize_t size, counts[7] = {0};
+    if (PyBytes_AsStringAndSize(raw, &bytes, &size) < 0)
+        return NULL;
+    for (Py_ssize_t i = 0; i + 4 <= size; i += 4) {
+        const unsigned char *at = (const unsigned char *)bytes + i;
+        uint32_t c = at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+        if (c < 0xC0)
+            counts[c <= 32 ? 0 : c >= '0' && c <= '9' ? 2 : c >= 'A' && c <= 'Z' ? 3 : c >= 'a' && c <= 'z' ? 0 : 4]++;
+        else if (c < 0x370)
+            counts[0]++;
+        else if (c >= 0xAC00 && c <= 0xD7A3)
+            counts[6]++;
+        else
+            counts[c >= 0x2000 && c < 0x2E00 ? 4 : 5]++;
+    }
+    return Py_BuildValue("[nnnnn]", counts[2], counts[3], counts[4], counts[5], counts[6]);
+}
+
+/* Whether all of them are numbers; halves or singles. */
+static PyObject *is_finite(PyObject *module, PyObject *args)
+{
+    (void)module;
+    char *bytes;
+    Py_ssize_t size;
+    int halves, all = 1;
+    if (!PyArg_ParseTuple(args, "y#p", &bytes, &size, &halves))
+        return NULL;
+    if (halves)
+        for (Py_ssize_t i = 0; i + 2 <= size; i += 2)
+            all &= ((unsigned char)bytes[i + 1] & 0x7C) != 0x7C;
+    else
+        for (Py_ssize_t i = 0; i + 4 <= size; i += 4) {
+            float value;
+            memcpy(&value, bytes + i, sizeof value);
+            all &= isfinite(value) != 0;
+        }
+    return PyBool_FromLong(all);
+}
+
 /* ---- judging ---- */
 
 static PyObject *judged(PyObject *module, PyObject *args)
@@ -1073,6 +1135,8 @@ done:
 static PyMethodDef functions[] = {
     {"judged", judged, METH_VARARGS, NULL},
     {"marks", marks, METH_VARARGS, NULL},
+    {"kinds", kinds, METH_O, NULL},
+    {"is_finite", is_finite, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

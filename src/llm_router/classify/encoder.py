@@ -3,24 +3,23 @@
 A text is a weighted sum of its words (each with its letter groups), word pairs, words at both ends and
 structural features; a multinomial logistic regression with 8-bit weights reads it. Three heads share the
 features: one for requests in words, one for requests with a picture, one that tells whether a message can
-only be understood together with the one before it. Numpy only, no I/O after `Encoder.load`, thread-safe.
+only be understood together with the one before it. No I/O after `Encoder.load`, thread-safe.
 The weights are built by ``llm-router train``.
 """
 
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import numpy as np
-
 from llm_router.classify.arithmetic import judge
 from llm_router.classify.fewshot import FewShot, fewshot
 from llm_router.classify.reading import Lookup, Reading
-from llm_router.classify.weights import EncoderFileError, Floats, Weights, read_weights
+from llm_router.classify.weights import EncoderFileError, Weights, read_weights
 
 MIN_EXAMPLES = 5
 STILL = 0.7
@@ -216,9 +215,9 @@ class Encoder:
             added.append(fewshot(name, [self.read(text).vector for text in distinct], against))
         return Encoder(self._weights, (*self._new, *added), compiled=self._compiled)
 
-    def logits(self, reading: Reading, allowed: Collection[str], *, picture: bool = False) -> Floats:
+    def logits(self, reading: Reading, allowed: Collection[str], *, picture: bool = False) -> list[float]:
         """Log-odds of the allowed categories against each other, in the order of ``categories``."""
-        return np.array(_logits(reading, self._plan(allowed, picture=picture)), dtype=np.float32)
+        return _logits(reading, self._plan(allowed, picture=picture))
 
     def _plan(self, allowed: Collection[str] | None, *, picture: bool) -> _Plan:
         key = (None if allowed is None else frozenset(allowed), picture)
@@ -243,8 +242,13 @@ class Encoder:
         if picture and all(name in self._picture_columns for name in names if name in self._columns):
             columns = [self._picture_columns[name] for name in names if name in self._columns]
             heat = weights.picture_temperature
-        serves = np.eye(len(names))
-        serves[: len(trained), : len(trained)] = weights.serves[np.ix_(trained, trained)]
+        all_serve, size = weights.serves.values(), len(weights.categories)
+        serves = array("d", bytes(8 * len(names) ** 2))
+        for row in range(len(names)):
+            serves[row * len(names) + row] = 1.0
+        for row, own in enumerate(trained):
+            for column, other in enumerate(trained):
+                serves[row * len(names) + column] = all_serve[own * size + other]
         new = tuple(one for one in self._new if one.name in names)
         return _Plan(names, tuple(columns), heat, serves.tobytes(), new)
 

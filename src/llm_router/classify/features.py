@@ -7,6 +7,7 @@ and on every machine.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -42,12 +43,25 @@ _TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W\d_{_UNSPACED}]+|\d+|[^\w\s]|_")
 _HANGUL = re.compile("[\uac00-\ud7af]")
 
 
+MIDDLE = 0.3
+"""What a word counts that stands only in the middle of a long text."""
+
+MOST_TIMES = 999
+_TF = (0.0, *(1.0 + math.log(count) for count in range(1, MOST_TIMES + 1)))
+"""What a word counts by how often it stands; more than `MOST_TIMES` is no more."""
+
+
 class Parts(NamedTuple):
     """The tokens of a text: its ends (one and the same list in a short text), and what is between them."""
 
     head: list[str]
     tail: list[str]
     middle: list[str]
+
+
+def times_of(count: int) -> float:
+    """What a word counts that stands ``count`` times."""
+    return _TF[min(count, MOST_TIMES)]
 
 
 def split(sampled: str) -> Parts:

@@ -6,22 +6,20 @@ import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
 
-import numpy as np
-
 from llm_router.classify import features
 from llm_router.classify.arithmetic import Sums, Table, key_table, rows_of
 from llm_router.classify.fewshot import Key, TextVector, unit
 from llm_router.classify.shape import NAMES as SHAPE_NAMES
 from llm_router.classify.shape import TELLING, shape
 from llm_router.classify.spelling import Slips
-from llm_router.classify.weights import Floats, Weights
+from llm_router.classify.weights import Weights
 
 COMMON = 1.6
 """How much lower than the rarest a word's rarity must be for slips to be mended towards it: e**1.6 times as
 many texts as the two that a key must stand in."""
 
 _GROUP_LIKENESS = 4.0
-_TELLING_PLACES = np.array([place for place, name in enumerate(SHAPE_NAMES) if name in TELLING])
+_TELLING_PLACES = tuple(place for place, name in enumerate(SHAPE_NAMES) if name in TELLING)
 _TELLING_NAMES = tuple(f"({name})" for name in SHAPE_NAMES if name in TELLING)
 
 
@@ -31,8 +29,6 @@ class Lookup:
     ``compiled`` chooses the arithmetic, see `key_table`.
     """
 
-    __slots__ = ("_lifts", "heads", "in_python", "slips", "table", "weights")
-
     def __init__(
         self, weights: Weights, heads: Sequence[tuple[int, int]], *, compiled: bool | None = None
     ) -> None:
@@ -41,15 +37,28 @@ class Lookup:
         self.in_python = compiled is False
         self.table: Table = key_table(weights, compiled=compiled)
         self._lifts: dict[tuple[int, int], list[float]] = {}
-        self.slips = slips_of(lambda: weights.vocabulary, weights.idf)
+        self.slips = slips_of(lambda: (weights.vocabulary, weights.idf.values()))
+
+    @cached_property
+    def idf(self) -> Sequence[float]:
+        """The rarity of every key."""
+        return self.weights.idf.values()
+
+    @cached_property
+    def rarest(self) -> float:
+        return max(self.idf)
 
     def lifts(self, column: int, head: int) -> list[float]:
         """What each telling feature of the structure adds to a column beyond the mean of its head."""
         lifts = self._lifts.get((column, head))
         if lifts is None:
-            told = self.weights.shape_table[_TELLING_PLACES]
-            first, last = self.heads[head]
-            lifts = self._lifts[column, head] = (told[:, column] - told[:, first:last].mean(axis=1)).tolist()
+            columns, (first, last) = self.weights.shape_table.shape[1], self.heads[head]
+            table = self.weights.shape_table.values()
+            lifts = []
+            for begin in (place * columns for place in _TELLING_PLACES):
+                mean = sum(table[begin + first : begin + last]) / (last - first)
+                lifts.append(table[begin + column] - mean)
+            self._lifts[column, head] = lifts
         return lifts
 
 
@@ -87,14 +96,14 @@ class Reading:
 
         Rarity counts twice: five examples that all begin with "how do I" must not draw every such question.
         """
-        weights = self._lookup.weights
+        idf = self._lookup.idf
         found: dict[Key, float] = {}
         for key, (row, times) in zip(self.keys, rows_of(self._sums), strict=True):
             if key[0] > features.LAST:
-                found[key] = times * float(weights.idf[row]) ** 2
+                found[key] = times * idf[row] ** 2
                 for group in features.letter_groups(key) if " " not in key else ():
                     found[group] = _GROUP_LIKENESS
-        found.update(dict.fromkeys(self._strange, float(weights.idf.max()) ** 2))
+        found.update(dict.fromkeys(self._strange, self._lookup.rarest**2))
         found.update(dict.fromkeys(self._groups, _GROUP_LIKENESS))
         return unit(found)
 
@@ -113,7 +122,8 @@ class Reading:
             name = _told(lookup.table.key(row))
             if name and name not in found:
                 found[name] = value / norm
-        seen = self.shape[_TELLING_PLACES].tolist()
+        shape_ = self.shape
+        seen = [shape_[place] for place in _TELLING_PLACES]
         if any(seen):
             lifts = zip(_TELLING_NAMES, seen, lookup.lifts(column, head), strict=True)
             told = {name: lift for name, value, each in lifts if (lift := value * each) > least}
@@ -124,20 +134,23 @@ class Reading:
 
     def pull(self, column: int, columns: int, temperature: float) -> dict[str, float]:
         """What each feature adds to the logit of one of the first ``columns`` above their mean logit."""
+        import numpy as np  # explanations alone need it
+
         weights, norm = self._lookup.weights, self._sums.norm
         found: dict[str, float] = {}
         for key, (row, times) in zip(self.keys, rows_of(self._sums), strict=True):
             name = features.readable(key)
-            steps = weights.table[row, :columns]
-            share = (float(steps[column]) - float(steps.mean())) * float(weights.scale[row]) * times
+            steps = weights.table.array[row, :columns]
+            share = (float(steps[column]) - float(steps.mean())) * float(weights.scale.array[row]) * times
             found[name] = found.get(name, 0.0) + share / (norm * temperature)
         for word in self._strange:
             groups = features.letter_groups(word)
-            rows = weights.groups[groups, :columns] * weights.group_scale[groups][:, None]
+            rows = weights.groups.array[groups, :columns] * weights.group_scale.array[groups][:, None]
             value = float((rows[:, column] - rows.mean(axis=1)).sum()) / (norm * temperature)
             found[word] = found.get(word, 0.0) + value
-        table = weights.shape_table[:, :columns]
-        lift = self.shape * (table[:, column] - table.mean(axis=1)) / np.float32(temperature)
+        table = weights.shape_table.array[:, :columns]
+        seen = np.frombuffer(self.shape, dtype=np.float32)
+        lift = seen * (table[:, column] - table.mean(axis=1)) / np.float32(temperature)
         found.update({f"({name})": float(v) for name, v in zip(SHAPE_NAMES[:-1], lift, strict=False) if v})
         found[""] = float(lift[-1])  # the constant: part of the sum, evidence of nothing
         return found
@@ -172,16 +185,16 @@ def corrected(parts: features.Parts, known: Container[str], slips: Slips) -> fea
     return mended(parts, slips.meant_by([word for word in words if word not in known]))
 
 
-def slips_of(vocabulary: Callable[[], Sequence[str]], idf: Floats) -> Slips:
-    """Knows the common words of a vocabulary, the most usual first."""
-    return Slips(partial(_common_words, vocabulary, idf))
+def slips_of(known: Callable[[], tuple[Sequence[str], Sequence[float]]]) -> Slips:
+    """Knows the common words of a vocabulary, the most usual first; ``known`` gives keys and their rarity."""
+    return Slips(partial(_common_words, known))
 
 
-def _common_words(vocabulary: Callable[[], Sequence[str]], idf: Floats) -> list[str]:
-    keys = vocabulary()
-    common = np.flatnonzero(idf <= idf.max() - COMMON).tolist()
-    words = [place for place in common if features.is_word(keys[place])]
-    return [keys[place] for place in sorted(words, key=lambda place: (idf[place], keys[place]))]
+def _common_words(known: Callable[[], tuple[Sequence[str], Sequence[float]]]) -> list[str]:
+    keys, idf = known()
+    most = max(idf) - COMMON
+    common = ((rare, key) for key, rare in zip(keys, idf, strict=True) if rare <= most)
+    return [key for _, key in sorted(common) if features.is_word(key)]
 
 
 @lru_cache(maxsize=8192)

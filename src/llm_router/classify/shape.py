@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
+from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
-
-import numpy as np
-from numpy.typing import NDArray
 
 from llm_router.classify.compiled import compiled, is_compiled
 
@@ -80,38 +77,38 @@ _FLAG_TESTS = tuple(
     for place, (_, needles, pattern) in enumerate(_FLAGS, start=_FLAGS_AT)
 )
 """With the first characters of the needles: most texts have none of them."""
-_OF_LENGTH = np.zeros((len(_LENGTHS) + 1, len(NAMES)), dtype=np.float32)
+_OF_LENGTH = tuple(
+    array("f", [1.0] * steps + [0.0] * (len(NAMES) - 1 - steps) + [1.0]) for steps in range(len(_LENGTHS) + 1)
+)
 """What a text of one line has by its length alone, and the constant."""
-for _steps in range(len(_LENGTHS) + 1):
-    _OF_LENGTH[_steps, :_steps] = 1.0
-_OF_LENGTH[:, -1] = 1.0
-_MARKS: Callable[[str, NDArray[np.float32], int], None] | None = compiled().marks if is_compiled() else None
+_COMPILED = compiled() if is_compiled() else None
 
 
-def shape(text: str, *, in_python: bool = False) -> NDArray[np.float32]:
+def shape(text: str, *, in_python: bool = False) -> array[float]:
     """The structural features of a text, one number between 0 and 1 for each of `NAMES`.
 
-    Marks of a text in ASCII are found by ``_arithmetic.c`` where that was compiled, which finds the same, and
-    not ``in_python``.
+    In single precision. Where ``_arithmetic.c`` was compiled, and not ``in_python``, it finds the marks of a
+    text in ASCII, which are the same.
     """
     text = text.strip()
     size = len(text)
-    values: NDArray[np.float32] = _OF_LENGTH[bisect_left(_LENGTHS, size)].copy()
+    values = _OF_LENGTH[bisect_left(_LENGTHS, size)][:]
     if "\n" in text:
-        values[_LINES_AT:_SHARES_AT] = _layout(text)
+        values[_LINES_AT:_SHARES_AT] = array("f", _layout(text))
     both_ends = text if size <= _FLAG_CHARS else text[: _FLAG_CHARS - 500] + "\n" + text[-500:]
     if not both_ends:
         return values
-    if _MARKS is not None and not in_python and both_ends.isascii():
-        _MARKS(both_ends, values, _SHARES_AT)
+    here = None if in_python else _COMPILED
+    if here is not None and both_ends.isascii():
+        here.marks(both_ends, values, _SHARES_AT)
     else:
-        _mark(both_ends, values)
+        _mark(both_ends, values, in_python=here is None)
     return values
 
 
-def _mark(both_ends: str, values: NDArray[np.float32]) -> None:
+def _mark(both_ends: str, values: array[float], *, in_python: bool) -> None:
     """The shares of kinds of characters, and the flags."""
-    values[_SHARES_AT:_FLAGS_AT] = _shares(both_ends)
+    values[_SHARES_AT:_FLAGS_AT] = array("f", _shares(both_ends, in_python=in_python))
     characters = set(both_ends)
     for place, firsts, needles, pattern in _FLAG_TESTS:
         if characters.isdisjoint(firsts):
@@ -146,7 +143,7 @@ _CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SYMBOLS = bytes(c for c in range(33, 128) if not chr(c).isalnum())
 
 
-def _shares(text: str) -> list[float]:
+def _shares(text: str, *, in_python: bool) -> list[float]:
     if text.isascii():
         raw = text.encode()
         size = len(raw)
@@ -154,20 +151,31 @@ def _shares(text: str) -> list[float]:
             (size - len(raw.translate(None, kind))) / size for kind in (_DIGITS, _SYMBOLS, _CAPITALS)
         )
         return [min(1.0, 4 * digits), min(1.0, 4 * symbols), min(1.0, 4 * capitals), 0.0, 0.0]
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    kinds = _groups()[np.minimum(codes, _LAST)]
-    counts = np.bincount(kinds, minlength=_GROUPS) / len(kinds)
-    _, _, digits, capitals, symbols, wide, hangul = counts.tolist()
+    raw = text.encode("utf-32-le", "surrogatepass")
+    counts = _counted(raw) if in_python or _COMPILED is None else _COMPILED.kinds(raw)
+    size = len(text)
+    digits, capitals, symbols, wide, hangul = (count / size for count in counts)
     return [min(1.0, 4 * digits), min(1.0, 4 * symbols), min(1.0, 4 * capitals), wide + hangul, hangul]
 
 
+def _counted(utf_32: bytes) -> list[int]:
+    """How many digits, capitals, symbols, letters of other scripts but Hangul, and Hangul."""
+    import numpy as np
+
+    codes = np.frombuffer(utf_32, dtype=np.uint32)
+    groups = np.frombuffer(_groups(), dtype=np.uint8)
+    counts: list[int] = np.bincount(groups[np.minimum(codes, _LAST)], minlength=_GROUPS).tolist()
+    return counts[2:]
+
+
 @functools.cache
-def _groups() -> NDArray[np.uint8]:
+def _groups() -> bytes:
     """Group of each character: small letter, space, digit, capital, symbol, non-Latin, Hangul."""
-    table = np.full(_LAST + 1, 5, dtype=np.uint8)
-    table[:0x370] = 0
-    table[:0xC0] = 4
-    for first, last, group in ((0, 32, 1), (48, 57, 2), (65, 90, 3), (97, 122, 0), (0xAC00, 0xD7A3, 6)):
-        table[first : last + 1] = group
-    table[0x2000:0x2E00] = 4
-    return table
+    table = bytearray([5]) * (_LAST + 1)
+    ranges = (
+        *((0, 0x370, 0), (0, 0xC0, 4), (0, 33, 1), (48, 58, 2), (65, 91, 3), (97, 123, 0)),
+        *((0xAC00, 0xD7A4, 6), (0x2000, 0x2E00, 4)),
+    )
+    for first, end, group in ranges:
+        table[first:end] = bytes([group]) * (end - first)
+    return bytes(table)

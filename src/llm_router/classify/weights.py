@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import io
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from llm_router.classify import features
+from llm_router.classify.compiled import compiled, is_compiled
+from llm_router.classify.npz import Numbers, read_npz
 from llm_router.classify.shape import NAMES as SHAPE_NAMES
 
 FORMAT = 2
-
-Floats = NDArray[np.float32]
-Steps = NDArray[np.int8]
 
 
 class EncoderFileError(ValueError):
@@ -45,25 +41,25 @@ class Weights:
     picture_categories: tuple[str, ...]
     words: bytes
     """The vocabulary: its keys in UTF-8, a line each."""
-    table: Steps
+    table: Numbers
     """(vocabulary, columns): a key's weights, a word's letter groups included, in steps of ``scale``."""
-    scale: Floats
+    scale: Numbers
     """(vocabulary,)"""
-    mass: Floats
+    mass: Numbers
     """(vocabulary,): what the key adds to the squared length of a text."""
-    idf: Floats
+    idf: Numbers
     """(vocabulary,): inverse document frequency, for likeness to the examples of a new category."""
-    groups: Steps
+    groups: Numbers
     """(letter-group buckets, columns): weights in steps of ``group_scale``."""
-    group_scale: Floats
+    group_scale: Numbers
     """(letter-group buckets,)"""
-    group_mass: Floats
+    group_mass: Numbers
     """(letter-group buckets,)."""
     strange_mass: float
     """What a word that training never met adds, besides its letter groups."""
-    shape_table: Floats
+    shape_table: Numbers
     """(structural features, columns)."""
-    serves: Floats
+    serves: Numbers
     """(categories, categories): how well the second serves a task that is of the first, 0 to 1."""
     temperature: float
     picture_temperature: float
@@ -84,45 +80,60 @@ def read_weights(data: bytes) -> Weights:
         EncoderFileError: not such a file, cut short, of another format, or with shapes that do not fit.
     """
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-        if int(found["format"]) != FORMAT:
+        found = read_npz(data)
+        if int(found["format"].value()) != FORMAT:
             raise EncoderFileError(
-                "encoder.npz", f"format {int(found['format'])}, this version reads {FORMAT}"
+                "encoder.npz", f"format {int(found['format'].value())}, this version reads {FORMAT}"
             )
+        slope, offset = found["sureness"].values()
         weights = Weights(
-            version=str(found["version"]),
-            text_digest=str(found["text_digest"]),
-            cases_digest=str(found["cases_digest"]),
-            categories=tuple(str(name) for name in found["categories"]),
-            picture_categories=tuple(str(name) for name in found["picture_categories"]),
-            words=found["vocabulary"].tobytes(),
+            version=found["version"].text(),
+            text_digest=found["text_digest"].text(),
+            cases_digest=found["cases_digest"].text(),
+            categories=found["categories"].texts(),
+            picture_categories=found["picture_categories"].texts(),
+            words=found["vocabulary"].data,
             table=_steps(found["table"]),
-            scale=found["scale"].astype(np.float32),
-            mass=found["mass"].astype(np.float32),
-            idf=found["idf"].astype(np.float32),
+            scale=found["scale"],
+            mass=found["mass"],
+            idf=found["idf"],
             groups=_steps(found["groups"]),
-            group_scale=found["group_scale"].astype(np.float32),
-            group_mass=found["group_mass"].astype(np.float32),
-            strange_mass=float(found["strange_mass"]),
-            shape_table=found["shape_table"].astype(np.float32),
-            serves=found["serves"].astype(np.float32),
-            temperature=float(found["temperature"]),
-            picture_temperature=float(found["picture_temperature"]),
-            follow_up_steepness=float(found["follow_up_steepness"]),
-            sureness=(float(found["sureness"][0]), float(found["sureness"][1])),
+            group_scale=found["group_scale"],
+            group_mass=found["group_mass"],
+            strange_mass=float(found["strange_mass"].value()),
+            shape_table=found["shape_table"].singles(),
+            serves=found["serves"],
+            temperature=float(found["temperature"].value()),
+            picture_temperature=float(found["picture_temperature"].value()),
+            follow_up_steepness=float(found["follow_up_steepness"].value()),
+            sureness=(float(slope), float(offset)),
         )
     except EncoderFileError:
         raise
-    except (OSError, EOFError, LookupError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except _BROKEN as error:
         raise EncoderFileError("encoder.npz", f"{type(error).__name__}: {error}") from error
     _check(weights)
     return weights
 
 
-def _steps(table: Steps) -> Steps:
-    if table.dtype != np.int8 or table.ndim != 2:
-        raise ValueError(f"a table of {table.dtype} with {table.ndim} dimensions")
+_BROKEN = (
+    OSError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    NotImplementedError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading a broken or foreign file may raise."""
+
+
+def _steps(table: Numbers) -> Numbers:
+    if table.kind != "|i1" or len(table.shape) != 2:
+        raise ValueError(f"a table of {table.kind} with {len(table.shape)} dimensions")
     return table
 
 
@@ -145,5 +156,15 @@ def _check(weights: Weights) -> None:
             raise EncoderFileError("encoder.npz", f"'{name}' has the shape {got}, expected {want}")
     tables = (weights.scale, weights.mass, weights.group_scale, weights.group_mass, weights.shape_table)
     numbers = (weights.temperature, weights.picture_temperature, weights.follow_up_steepness)
-    if size < 2 or not all(np.isfinite(a).all() for a in tables) or not all(n > 0 for n in numbers):
+    if size < 2 or not all(map(_is_finite, tables)) or not all(n > 0 for n in numbers):
         raise EncoderFileError("encoder.npz", "its values are out of range")
+
+
+def _is_finite(numbers: Numbers) -> bool:
+    if numbers.kind not in ("<f2", "<f4"):
+        return False
+    if is_compiled():
+        return bool(compiled().is_finite(numbers.data, numbers.kind == "<f2"))
+    import numpy as np
+
+    return bool(np.isfinite(numbers.array).all())

@@ -19,7 +19,7 @@ from llm_router.errors import InvalidRequest
 from llm_router.fleet import Fleet
 from llm_router.learn.cases import Case, read_cases
 from llm_router.learn.corpus import Example
-from llm_router.learn.train import Judged, Trainer, calibrated
+from llm_router.learn.train import Judged, Trainer, calibrated, logits_of
 from llm_router.request import RouteRequest
 
 FOLDS = 6
@@ -114,7 +114,7 @@ def judged_unseen(by_fold: Sequence[Weights], outside: Sequence[Outside]) -> lis
     for one, example in zip(_open(outside), examples_of(outside), strict=True):
         encoder = encoders[fold_of(one.source, len(encoders))]
         names = [name for name in encoder.categories if name in one.allowed]
-        logits = encoder.logits(encoder.read(example.text), names, picture=one.has_picture)
+        logits = logits_of(encoder, example.text, names, picture=one.has_picture)
         found.append(Judged(example, tuple(names), logits))
     return found
 

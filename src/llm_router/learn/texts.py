@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_router.classify import features
-from llm_router.classify.arithmetic import MIDDLE, times_of
 from llm_router.classify.reading import corrected, slips_of
 from llm_router.classify.shape import NAMES as SHAPE_NAMES
 from llm_router.classify.shape import shape
@@ -42,7 +41,7 @@ class Text:
 
 def read(text: str) -> Text:
     sampled = features.sample(text)
-    return Text(features.split(sampled), shape(sampled))
+    return Text(features.split(sampled), np.frombuffer(shape(sampled), dtype=np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +115,16 @@ def matrix(texts: Sequence[Text], known: Vocabulary) -> csr_matrix:
     ends = [0]
     weights, group_weights = known.weights.tolist(), known.group_weights.tolist()
     shape_at = len(known.keys) + features.GRAMS
-    slips = slips_of(lambda: known.keys, known.idf)
+    slips = slips_of(lambda: (known.keys, known.idf.tolist()))
     for text in texts:
         row: dict[int, float] = {}
         mass = 0.0
         parts = corrected(text.parts, known.ids, slips)
         words, middle = features.counts(parts)
-        weighed = {word: times_of(count) for word, count in words.items()}
-        weighed |= {w: MIDDLE * times_of(count) for w, count in middle.items() if w in known.ids}
+        weighed = {word: features.times_of(count) for word, count in words.items()}
+        weighed |= {
+            w: features.MIDDLE * features.times_of(count) for w, count in middle.items() if w in known.ids
+        }
         for word, times in weighed.items():
             place = known.ids.get(word)
             if place is None:

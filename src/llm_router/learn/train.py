@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from llm_router.classify import features
 from llm_router.classify.encoder import Encoder
+from llm_router.classify.npz import Numbers
 from llm_router.classify.weights import FORMAT, Weights, read_weights
 from llm_router.learn import regression
 from llm_router.learn.corpus import Example, FollowUp
@@ -196,11 +197,16 @@ class Trainer:
             members = [e for e, at in zip(self.examples, place, strict=True) if at == fold]
             encoder = Encoder(self.weights(frozenset(e.group for e in members)))
             judged += [
-                Judged(e, self.names, encoder.logits(encoder.read(e.text), self.names))
+                Judged(e, self.names, logits_of(encoder, e.text, self.names))
                 for e in members
                 if e.original and not e.picture
             ]
         return judged
+
+
+def logits_of(encoder: Encoder, text: str, names: Sequence[str], *, picture: bool = False) -> Floats:
+    """What the encoder makes of a text, for each of the names."""
+    return np.array(encoder.logits(encoder.read(text), names, picture=picture), dtype=np.float32)
 
 
 def calibrated(weights: Weights, judged: Sequence[Judged]) -> Weights:
@@ -229,7 +235,7 @@ def _service(weights: Weights, judged: Sequence[Judged], heat: float) -> list[tu
     for one in judged:
         shares = regression.softmax(one.logits[None] / np.float32(heat))[0]
         places = [weights.categories.index(name) for name in one.names]
-        service = shares @ weights.serves[np.ix_(places, places)]
+        service = shares @ weights.serves.array[np.ix_(places, places)]
         best = int(service.argmax())
         found.append((float(service[best]), one.names[best] in accepted(one.example)))
     return found
@@ -327,16 +333,16 @@ def _packed(names: tuple[str, ...], known: Vocabulary, learnt: Floats) -> Weight
         categories=names,
         picture_categories=tuple(n for n in PICTURE_CATEGORIES if n in names),
         words="\n".join(known.keys).encode(),
-        table=steps,
-        scale=scale,
-        mass=known.mass(),
-        idf=known.idf,
-        groups=group_steps,
-        group_scale=group_scale,
-        group_mass=known.group_weights**2,
+        table=Numbers.of(steps),
+        scale=Numbers.of(scale),
+        mass=Numbers.of(known.mass()),
+        idf=Numbers.of(known.idf),
+        groups=Numbers.of(group_steps),
+        group_scale=Numbers.of(group_scale),
+        group_mass=Numbers.of(known.group_weights**2),
         strange_mass=round(known.strange_weight**2, 4),
-        shape_table=np.round(learnt[keys + features.GRAMS :] * np.float32(SHAPE_SCALE), 5),
-        serves=serves_matrix(names),
+        shape_table=Numbers.of(np.round(learnt[keys + features.GRAMS :] * np.float32(SHAPE_SCALE), 5)),
+        serves=Numbers.of(serves_matrix(names)),
         temperature=1.0,
         picture_temperature=1.0,
         follow_up_steepness=1.0,
@@ -364,16 +370,16 @@ def to_bytes(weights: Weights) -> bytes:
         categories=np.array(weights.categories),
         picture_categories=np.array(weights.picture_categories),
         vocabulary=np.frombuffer(weights.words, dtype=np.uint8),
-        table=weights.table,
-        scale=weights.scale.astype(np.float16),
-        mass=weights.mass.astype(np.float16),
-        idf=weights.idf.astype(np.float16),
-        groups=weights.groups,
-        group_scale=weights.group_scale.astype(np.float16),
-        group_mass=weights.group_mass.astype(np.float16),
+        table=weights.table.array,
+        scale=weights.scale.array.astype(np.float16),
+        mass=weights.mass.array.astype(np.float16),
+        idf=weights.idf.array.astype(np.float16),
+        groups=weights.groups.array,
+        group_scale=weights.group_scale.array.astype(np.float16),
+        group_mass=weights.group_mass.array.astype(np.float16),
         strange_mass=np.array(weights.strange_mass),
-        shape_table=weights.shape_table,
-        serves=weights.serves,
+        shape_table=weights.shape_table.array,
+        serves=weights.serves.array,
         temperature=np.array(weights.temperature),
         picture_temperature=np.array(weights.picture_temperature),
         follow_up_steepness=np.array(weights.follow_up_steepness),
