@@ -37,7 +37,7 @@ from tests.support.days import (
     told_to_load,
 )
 
-from llm_router import router as router_module
+from llm_router import answering
 from llm_router.answer import Answer
 from llm_router.errors import (
     AllAttemptsFailed,
@@ -529,8 +529,8 @@ async def test_a_model_that_others_keep_busy_delays_a_load_and_ends_nothing(here
 async def test_who_waits_much_longer_than_expected_for_a_busy_model_to_leave_is_answered_by_another(
     here: FakeOllama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router_module, "WAITS_MORE_S", 0.3)
-    monkeypatch.setattr(router_module, "WAITS_TIMES", 0.0)
+    monkeypatch.setattr(answering, "WAITS_MORE_S", 0.3)
+    monkeypatch.setattr(answering, "WAITS_TIMES", 0.0)
     with nothing_left():
         async with Router(settings=settings_for(here)) as router:
             here.fault(Fault.SLOW_TOKENS, model=OTHER, after=0, times=1)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from tests.support.days import HANGS_AFTER_S, SMALL, Clock, box, nothing_left, settings_for, task
 
-from llm_router import router as router_module
+from llm_router import deciding
 from llm_router.config import HostSettings, Settings
 from llm_router.errors import NotInTime
 from llm_router.hosts.snapshot import HostSnapshot
@@ -63,7 +63,7 @@ async def test_requests_for_a_host_that_is_well_do_not_wait_for_one_that_is_sile
 async def test_a_request_waits_for_a_first_look_no_longer_than_it_may_take(
     hole: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router_module, "LEAST_LOOK_S", 0.1)
+    monkeypatch.setattr(deciding, "LEAST_LOOK_S", 0.1)
     hosts = (HostSettings(url=hole, name="hole", memory_gb=100.0),)
     settings = Settings(hosts=hosts, timeouts=Timeouts(control_s=10 * HANGS_AFTER_S))
     with nothing_left():

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from llm_router.answering import RETRY_PAUSE_S
 from llm_router.config import HostSettings, RoutingSettings, Settings
 from llm_router.errors import CutShort, LLMRouterError, NotInTime
 from llm_router.request import RouteRequest
-from llm_router.router import RETRY_PAUSE_S, Router
+from llm_router.router import Router
 from llm_router.testing.fake_faults import Fault
 from llm_router.testing.fake_models import fleet_models
 from llm_router.testing.fake_ollama import FakeOllama

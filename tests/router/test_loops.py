@@ -10,7 +10,7 @@ from contextlib import aclosing
 import pytest
 from tests.support.days import LARGE, OTHER, box, no_pause, settings_for, task
 
-from llm_router import router as router_module
+from llm_router import answering
 from llm_router.answer import Answer, Finished, Switched
 from llm_router.errors import HostBusy, StreamBroken
 from llm_router.request import Image, Message, RouteRequest, Tool
@@ -146,8 +146,8 @@ async def test_outside_of_a_loop_the_next_model_answers_at_once(router: Router, 
 
 
 async def test_a_loop_waits_for_its_turn_as_long_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(router_module, "WAITS_MORE_S", 0.2)
-    monkeypatch.setattr(router_module, "WAITS_TIMES", 0.0)
+    monkeypatch.setattr(answering, "WAITS_MORE_S", 0.2)
+    monkeypatch.setattr(answering, "WAITS_TIMES", 0.0)
     begin = Message("user", "Summarize the reports.")
     async with box((LARGE, OTHER)) as server, Router(settings=settings_for(server)) as router:
         first = RouteRequest(messages=(begin,))
