@@ -132,6 +132,18 @@ def test_long_texts_are_read_at_their_ends_by_both(
     assert_alike(both, whole[:size])
 
 
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_compiled), False])
+def test_slips_are_mended_at_the_ends_of_a_long_text_and_not_between(
+    weights: Weights, compiled: bool
+) -> None:
+    encoder = Encoder(weights, compiled=compiled)
+    filler = "x. " * features.LONG_CHARS
+    assert "summarize" in encoder.read("Please sumarize this. " + filler).keys
+    assert "summarize" in encoder.read(filler + "Please sumarize this.").keys
+    assert "summarize" in encoder.read(filler + "Please summarize this. " + filler).keys
+    assert "summarize" not in encoder.read(filler + "Please sumarize this. " + filler).keys
+
+
 @needs_compiled
 def test_a_word_counts_no_more_often_than_the_most(both: tuple[Encoder, Encoder]) -> None:
     assert_alike(both, "no " * 1300)

@@ -18,7 +18,7 @@
 #include <string.h>
 
 /* Of what arithmetic.py asks for; changed with it, since a build may be older than the sources beside it. */
-enum { REVISION = 3 };
+enum { REVISION = 4 };
 
 enum { MOST_COLUMNS = 256, LINE = 64, FIRST_TOKENS = 3, LAST_TOKENS = 2 };
 static const char EDGE = 1, FIRST = 2, LAST = 3;
@@ -85,7 +85,6 @@ typedef struct {
     PyObject_VAR_HEAD
     Table *table;
     PyObject *strange;
-    PyObject *strange_middle;
     Py_ssize_t count;
     int32_t *places;
     float *times;
@@ -308,7 +307,7 @@ static int append_word(PyObject *list, const Word *word, PyObject *const *lists,
         Py_DECREF(text);
         return failed;
     }
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2; i++) {
         if (place < sizes[i])
             return PyList_Append(list, PyList_GetItem(lists[i], place));
         place -= sizes[i];
@@ -332,11 +331,10 @@ static PyObject *summed(Table *table, Token *all, Tokens head, Tokens tail, Toke
     sums->table = table;
     sums->norm = 1.0;
     sums->strange = PyList_New(0);
-    sums->strange_middle = PyList_New(0);
     sums->places = malloc((size_t)room * sizeof *sums->places);
     sums->times = malloc((size_t)room * sizeof *sums->times);
     words = malloc((size_t)(tokens + 1) * sizeof *words);
-    if (sums->strange == NULL || sums->strange_middle == NULL)
+    if (sums->strange == NULL)
         goto failed;
     if (sums->places == NULL || sums->times == NULL || words == NULL || set_make(&known, tokens + 1) < 0
         || set_make(&seen, room) < 0) {
@@ -357,7 +355,7 @@ static PyObject *summed(Table *table, Token *all, Tokens head, Tokens tail, Toke
         Py_ssize_t place = find(table, word->hash);
         if (place >= 0)
             add(sums, place, table->times[least(word->count, table->most) + (i < at_ends ? 0 : table->most + 1)]);
-        else if (append_word(i < at_ends ? sums->strange : sums->strange_middle, word, lists, sizes) < 0)
+        else if (i < at_ends && append_word(sums->strange, word, lists, sizes) < 0)
             goto failed;
     }
     add_places(sums, &seen, head, tail);
@@ -555,13 +553,6 @@ static PyObject *sums_strange(Sums *sums, void *unused)
     return sums->strange;
 }
 
-static PyObject *sums_strange_middle(Sums *sums, void *unused)
-{
-    (void)unused;
-    Py_INCREF(sums->strange_middle);
-    return sums->strange_middle;
-}
-
 static PyObject *sums_norm(Sums *sums, void *unused)
 {
     (void)unused;
@@ -580,7 +571,6 @@ static void sums_dealloc(Sums *sums)
 {
     Py_XDECREF((PyObject *)sums->table);
     Py_XDECREF(sums->strange);
-    Py_XDECREF(sums->strange_middle);
     free(sums->places);
     free(sums->times);
     freed((PyObject *)sums);
@@ -789,7 +779,6 @@ static PyMethodDef sums_methods[] = {
 };
 static PyGetSetDef sums_attributes[] = {
     {"strange", (getter)sums_strange, NULL, NULL, NULL},
-    {"strange_middle", (getter)sums_strange_middle, NULL, NULL, NULL},
     {"norm", (getter)sums_norm, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

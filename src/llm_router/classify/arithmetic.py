@@ -29,10 +29,6 @@ class Sums(Protocol):
         """Words at the ends of the text that training never met, each once, as they stand."""
 
     @property
-    def strange_middle(self) -> Sequence[str]:
-        """The same of words that stand only in the middle of a long text."""
-
-    @property
     def norm(self) -> float:
         """The length by which the sums are divided; after `settle`."""
 

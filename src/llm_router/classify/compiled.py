@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-REVISION = 3
+REVISION = 4
 """Of what is asked of the compiled module, which says the same number."""
 
 

@@ -61,7 +61,7 @@ class KeyTable:
 class NumpySums:
     """See ``arithmetic.Sums``."""
 
-    __slots__ = ("_mass", "_places", "_table", "_times", "_total", "norm", "strange", "strange_middle")
+    __slots__ = ("_mass", "_places", "_table", "_times", "_total", "norm", "strange")
 
     def __init__(self, table: KeyTable, parts: features.Parts) -> None:
         find = table.ids.get
@@ -69,7 +69,6 @@ class NumpySums:
         places: list[int] = []
         times: list[float] = []
         self.strange: list[str] = []
-        self.strange_middle: list[str] = []
         for word, count in words.items():
             place = find(word)
             if place is None:
@@ -79,9 +78,7 @@ class NumpySums:
                 times.append(features.times_of(count))
         for word, count in middle.items():
             place = find(word)
-            if place is None:
-                self.strange_middle.append(word)
-            else:
+            if place is not None:
                 places.append(place)
                 times.append(features.MIDDLE * features.times_of(count))
         spots = [place for place in map(find, features.places(parts)) if place is not None]

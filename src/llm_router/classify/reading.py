@@ -164,24 +164,24 @@ def _looked_up(sampled: str, lookup: Lookup) -> Sums:
     else:
         parts = features.split(sampled)
         sums = table.sums_of(*parts)
-    meant = lookup.slips.meant_by((*sums.strange, *sums.strange_middle))
+    meant = lookup.slips.meant_by(sums.strange)
     return table.sums_of(*mended(parts or features.split(sampled), meant)) if meant else sums
 
 
 def mended(parts: features.Parts, meant: Mapping[str, str]) -> features.Parts:
-    """The same with every word in ``meant`` replaced by what it stands for."""
+    """The same with every word in ``meant`` replaced by what it stands for, but in the middle: what a long
+    text is about is told by many words."""
     if not meant:
         return parts
     head = [meant.get(token, token) for token in parts.head]
     if parts.tail is parts.head:
         return features.Parts(head, head, [])
-    tail, middle = ([meant.get(token, token) for token in tokens] for tokens in (parts.tail, parts.middle))
-    return features.Parts(head, tail, middle)
+    return features.Parts(head, [meant.get(token, token) for token in parts.tail], parts.middle)
 
 
 def corrected(parts: features.Parts, known: Container[str], slips: Slips) -> features.Parts:
     """The same with slips of the finger mended, ``known`` being the words that are none."""
-    words = {*parts.head, *parts.tail, *parts.middle}
+    words = {*parts.head, *parts.tail}
     return mended(parts, slips.meant_by([word for word in words if word not in known]))
 
 
