@@ -117,6 +117,39 @@ def test_kept_and_pipelined_requests_are_answered_in_order(runs: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("bad", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /" + b"y" * 40_000 + b" HTTP/1.1\r\n", 431),
+        (b"POST /2 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"GET /2 HT", 408),
+        (b"POST /2 HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nab", 408),
+    ],
+)
+def test_what_cannot_be_read_costs_no_reply_to_the_requests_before_it(
+    runs: Any, bad: bytes, status: int
+) -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        async with serving(slow, head_s=0.1, body_idle_s=0.1) as (server, port):
+            before = b"".join(b"GET /%d HTTP/1.1\r\nhost: localhost\r\n\r\n" % n for n in range(2))
+            first, second, last = (await talk(port, before + bad)).split(b"HTTP/1.1 ")[1:]
+            assert first.startswith(b"200") and first.endswith(b"\r\n/0")
+            assert second.startswith(b"200") and second.endswith(b"\r\n/1")
+            assert last.startswith(b"%d" % status)
+            await server.closed_one.wait()
+        assert seen == ["/0", "/1"]
+
+    async def slow(exchange: Exchange) -> None:
+        seen.append(exchange.path)
+        await asyncio.sleep(0.15 if exchange.path == "/0" else 0)
+        exchange.reply(200, (), exchange.path.encode())
+
+    runs(work())
+
+
+@pytest.mark.parametrize(
     ("head", "status"),
     [
         (b"GET / HTTP/1.1\r\n\r\n", 400),

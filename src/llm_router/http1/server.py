@@ -403,6 +403,7 @@ class _Connection(asyncio.Protocol):
         "_passed_over_bytes",
         "_reading",
         "_reading_paused",
+        "_refused",
         "_running",
         "_target",
         "_transport",
@@ -430,6 +431,7 @@ class _Connection(asyncio.Protocol):
         self._waiting: deque[Exchange] = deque()
         self._reading_paused = False
         self._closing = False
+        self._refused = 0
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._deadline_s = 0.0
         self._write_deadline_s = 0.0
@@ -608,26 +610,15 @@ class _Connection(asyncio.Protocol):
         if self._write_deadline_s and now_s > self._write_deadline_s:
             self.cut()
         elif self._deadline_s and not self._reading_paused and now_s > self._deadline_s:
-            if self._in_head:
+            if self._in_head or self._reading is not None:
                 self._refuse(408)
-            elif self._reading is not None:
-                self._late_body()
             elif self._running is None:
                 self.close()
         elif self._reading is not None and not self._reading_paused:
             limits = self.server.limits
             took_s = now_s - self._body_begun_s
             if took_s > limits.body_idle_s and self._body_bytes < limits.body_bytes_per_s * took_s:
-                self._late_body()
-
-    def _late_body(self) -> None:
-        """Too slow a body: its handler sees a client that is gone."""
-        if self._running is not None and not self._running.started:
-            self.send(_refusal(408, self.server.date_line))
-            self._linger()
-        else:
-            self._closing = True
-            self.close()
+                self._refuse(408)
 
     # Inside
 
@@ -661,6 +652,9 @@ class _Connection(asyncio.Protocol):
                 self.read_on()
             self._run(exchange)
             return
+        if self._refused:
+            self._refuse(self._refused)
+            return
         self.read_on()
         if not self._in_head and self._reading is None:
             self._deadline_s = self.server.now_s + self.server.limits.idle_s
@@ -671,13 +665,22 @@ class _Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _refuse(self, status: int) -> None:
-        """A request that cannot be read ends the connection, after the replies before it."""
+        """A request that cannot be read, or not in time, ends the connection, after the replies before it.
+
+        A handler that waits for the rest of it sees a client that is gone.
+        """
         self._closing = True
-        if self._running is None or (self._running is self._reading and not self._running.started):
+        running, reading = self._running, self._reading
+        if running is None or (running is reading and not running.started):
             self.send(_refusal(status, self.server.date_line))
             self._linger()
-        else:
+        elif running is reading:
             self.close()
+        else:
+            self._refused = status
+            self._in_head, self._reading, self._deadline_s = False, None, 0.0
+            if reading is not None:
+                self._waiting.remove(reading)
 
     def _linger(self) -> None:
         """Ends a connection whose client may still be sending, so that it sees the reply.
