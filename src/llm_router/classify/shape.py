@@ -38,14 +38,18 @@ _FLAGS: tuple[tuple[str, tuple[str, ...], re.Pattern[str] | None], ...] = (
     ("an equation", ("=",), re.compile(r"\w\s*=\s*[-\w(]")),
     ("arithmetic", tuple("+-*/×÷"), re.compile(r"\d\s*[-+*/×÷]\s*\d")),
     ("a link", ("http://", "https://", "www."), None),
-    ("bullet points", ("- ", "* ", "• "), re.compile(r"(?m)^\s*[-*•]\s")),
-    ("multiple-choice options", ("\n",), re.compile(r"(?m)^\s*\(?[A-Da-d][).:]\s")),
+    ("bullet points", ("- ", "* ", "• "), re.compile(r"(?m)^[^\S\n]*[-*•]\s")),
+    ("multiple-choice options", ("\n",), re.compile(r"(?m)^[^\S\n]*\(?[A-Da-d][).:]\s")),
     ("a quoted text", tuple('"“«「'), re.compile(r"[\"“«「][^\"“”«»「」]{12,}[\"”»」]")),
     ("a colon before a pasted text", (":",), re.compile(r":\s*\n|^[^\n:]{4,80}:\s+\S.{60}")),
 )
-"""(name, strings of which one must occur, pattern that must then match): most texts need no pattern."""
+"""(name, strings of which one must occur, pattern that must then match): most texts need no pattern.
+
+What begins at the head of a line takes in no end of a line: of many empty lines each would look at all that
+follow, and 4,000 characters would take a second.
+"""
 _PASSAGE = re.compile(
-    r"(?im)^[\s#*>-]*(?:\[\d{1,3}\]|(?:document|doc|passage|source|context|article|excerpt|text|file|"
+    r"(?im)^(?:[^\S\n]|[#*>-])*(?:\[\d{1,3}\]|(?:document|doc|passage|source|context|article|excerpt|text|file|"
     r"snippet|result|reference|abstract|report|page)\s*[\[(#]?(?:\d{1,3}|[A-H])\b)"
 )
 
