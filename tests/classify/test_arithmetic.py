@@ -31,8 +31,23 @@ ROOT = Path(__file__).parents[2]
 COMPILER = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
 
 UNWANTED = os.environ.get("LLM_ROUTER_COMPILE") == "never"
+SURROGATES = ("\ud800", "\udbff", "\udfff")
 WORDS = ("the", "don't", "rock'n'roll", "'", "''", "00123", "9'9", "_", "a_b", "Weathar", "summarise", "?")
-ODD = (*WORDS, " ", "\t", "\x1c", "\x1f", "\x0b", "\x00", "\x01", "\x7f", "\n\n", "요약해", "東京", "\ud800")
+ODD = (
+    *WORDS,
+    " ",
+    "\t",
+    "\x1c",
+    "\x1f",
+    "\x0b",
+    "\x00",
+    "\x01",
+    "\x7f",
+    "\n\n",
+    "요약해",
+    "東京",
+    *SURROGATES,
+)
 LONG = ("Fix this function: x = y; ", "What's the 'plan'? ", "회의록을 요약해 주세요. ", "a", "'", " x")
 
 QUESTIONS = ("? \"'", "?", "Summarise this: ", "Text: ", ":", ": \n", "x" * 59, "y" * 61, "z" * 80)
@@ -132,6 +147,28 @@ def test_long_texts_are_read_at_their_ends_by_both(
     assert_alike(both, whole[:size])
 
 
+@needs_compiled
+@pytest.mark.parametrize("words", ["prove the theorem. ", "서울의 날씨 "])
+@pytest.mark.parametrize("empty", ["head", "tail", "middle", "head and tail", "all"])
+def test_a_part_of_a_long_text_may_have_no_tokens(
+    both: tuple[Encoder, Encoder], words: str, empty: str
+) -> None:
+    nothing = "'" * features.END_CHARS
+    some = (words * features.END_CHARS)[: features.END_CHARS - 1] + "."
+    parts = (nothing if name in empty or empty == "all" else some for name in ("head", "middle", "tail"))
+    assert_alike(both, "".join(parts) + "'")
+
+
+@needs_compiled
+def test_every_half_of_a_surrogate_pair_is_a_word_of_its_own(
+    both: tuple[Encoder, Encoder], table: Table
+) -> None:
+    text = " hello ".join(SURROGATES)
+    assert_alike(both, text)
+    found = table.sums_of(list(SURROGATES), [], [*SURROGATES, "a\ud800"])
+    assert list(found.strange) == list(SURROGATES)
+
+
 @pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_compiled), False])
 def test_slips_are_mended_at_the_ends_of_a_long_text_and_not_between(
     weights: Weights, compiled: bool
@@ -202,13 +239,20 @@ def test_what_does_not_fit_is_refused_and_nothing_else_happens(weights: Weights,
         table.key(-1)
     with pytest.raises(ValueError, match="ASCII"):
         table.sums("été")
-    with pytest.raises(ValueError, match="ends"):
-        table.sums("short", 3)
+    for ends in (3, -1, sys.maxsize, sys.maxsize // 2 + 2):
+        with pytest.raises(ValueError, match="ends"):
+            table.sums("short", ends)
     with pytest.raises(TypeError):
         table.sums_of([1], [2], [])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="as many"):
         arithmetic.judge(compiled=True)([1.0, 2.0], bytes(8))
-    for text, offset in (("", 0), ("été", 0), ("hello", -1), ("hello", len(zeros) - 17)):
+    for text, offset in (
+        ("", 0),
+        ("été", 0),
+        ("hello", -1),
+        ("hello", len(zeros) - 17),
+        ("hello", sys.maxsize),
+    ):
         with pytest.raises(ValueError, match="marks"):
             compiled().marks(text, zeros, offset)
     assert not any(zeros)

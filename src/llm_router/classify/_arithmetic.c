@@ -4,7 +4,8 @@
  *
  * A text of a few hundred characters has 50 to 200 keys. Each costs one visit to `slots`, where its hash is
  * looked up, and, where training knows it, one to its row: weights, scale and mass stand side by side in it,
- * so that a row is one line of the cache. Keys are told apart by 64 bits of hash; their text is not compared.
+ * so that a row is one line of the cache. Keys are told apart by the upper bits of a hash of 64, all but those
+ * that count the rows, and the lower ones say where to look; their text is not compared.
  *
  * Only the limited API of Python 3.11 is used: one build serves every later version.
  */
@@ -18,9 +19,10 @@
 #include <string.h>
 
 /* Of what arithmetic.py asks for; changed with it, since a build may be older than the sources beside it. */
-enum { REVISION = 4 };
+enum { REVISION = 5 };
 
 enum { MOST_COLUMNS = 256, LINE = 64, FIRST_TOKENS = 3, LAST_TOKENS = 2 };
+enum { MOST_OF_ANY = 1 << 20 }; /* so that no size of memory overflows */
 static const char EDGE = 1, FIRST = 2, LAST = 3;
 
 /* ---- hashing: FNV-1a, so that the hash of "a b" goes on from that of "a" ---- */
@@ -163,20 +165,28 @@ static Py_ssize_t tokens_of(const Table *table, const char *text, Py_ssize_t siz
     return count;
 }
 
-/* The tokens of a list of str; their bytes live as long as `list` does. One with half a surrogate pair has no
- * bytes and is a word that nobody knows. */
-static int tokens_in(PyObject *list, Token *tokens)
+/* The tokens of a list of str; their bytes live as long as `list` and `kept` do. One with half a surrogate pair
+ * has no UTF-8 of its own. */
+static int tokens_in(PyObject *list, Token *tokens, PyObject *kept)
 {
     Py_ssize_t count = PyList_Size(list);
     for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *text = PyList_GetItem(list, i);
         Py_ssize_t size;
-        const char *bytes = PyUnicode_AsUTF8AndSize(PyList_GetItem(list, i), &size);
+        const char *bytes = PyUnicode_AsUTF8AndSize(text, &size);
         if (bytes == NULL) {
             if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
                 return -1;
             PyErr_Clear();
-            bytes = "\xff";
-            size = 1;
+            PyObject *encoded = PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass");
+            if (encoded == NULL)
+                return -1;
+            int failed = PyList_Append(kept, encoded);
+            Py_DECREF(encoded);
+            if (failed)
+                return -1;
+            bytes = PyBytes_AsString(encoded);
+            size = PyBytes_Size(encoded);
         }
         tokens[i].bytes = bytes;
         tokens[i].size = size;
@@ -199,6 +209,10 @@ typedef struct {
     size_t mask;
 } Set;
 
+/* Of this process alone, as Python's own hashes are: else a text could be written whose words all want the same
+ * few slots. What is summed has the order of the text, whatever the slots. */
+static uint64_t secret;
+
 static int set_make(Set *set, Py_ssize_t most)
 {
     size_t size = 16;
@@ -211,7 +225,7 @@ static int set_make(Set *set, Py_ssize_t most)
 
 static Word *word_at(Set *set, Word *words, Py_ssize_t *count, const Token *token, Py_ssize_t place)
 {
-    size_t at = (size_t)finished(token->hash) & set->mask;
+    size_t at = (size_t)finished(token->hash ^ secret) & set->mask;
     for (; set->slots[at] != 0; at = (at + 1) & set->mask)
         if (words[set->slots[at] - 1].hash == token->hash)
             return &words[set->slots[at] - 1];
@@ -277,12 +291,12 @@ static uint64_t joined(uint64_t state, const Token *tokens, Py_ssize_t count)
 
 static inline Py_ssize_t least(Py_ssize_t a, Py_ssize_t b) { return a < b ? a : b; }
 
-static void add_places(Sums *sums, Set *seen, Tokens head, Tokens tail)
+static void add_places(Sums *sums, Set *seen, Tokens head, Tokens tail, int whole)
 {
     uint64_t edge = more(START, &EDGE, 1);
     Py_ssize_t edges = sums->table->edge_tokens;
     add_pairs(sums, seen, head);
-    if (tail.first != head.first)
+    if (!whole)
         add_pairs(sums, seen, tail);
     for (Py_ssize_t i = 0; i < least(edges, head.count); i++)
         add_place(sums, seen, more(edge, head.first[i].bytes, head.first[i].size));
@@ -315,12 +329,12 @@ static int append_word(PyObject *list, const Word *word, PyObject *const *lists,
     return -1;
 }
 
-/* Everything that the tokens say. `all` has those of the head, then of the tail, then of the middle. Where the
- * tail is the head, `tail.first` is `head.first`. */
-static PyObject *summed(Table *table, Token *all, Tokens head, Tokens tail, Tokens middle,
+/* Everything that the tokens say. `all` has those of the head, then of the tail, then of the middle. Of a text
+ * that is read as a `whole`, the tail is the head. */
+static PyObject *summed(Table *table, Token *all, Tokens head, Tokens tail, Tokens middle, int whole,
                         PyObject *const *lists, const Py_ssize_t *sizes)
 {
-    Py_ssize_t ends = head.count + (tail.first == head.first ? 0 : tail.count), tokens = ends + middle.count;
+    Py_ssize_t ends = head.count + (whole ? 0 : tail.count), tokens = ends + middle.count;
     Py_ssize_t room = 2 * tokens + 2 * table->edge_tokens + FIRST_TOKENS + LAST_TOKENS;
     Set known = {0}, seen = {0};
     Word *words = NULL;
@@ -358,7 +372,7 @@ static PyObject *summed(Table *table, Token *all, Tokens head, Tokens tail, Toke
         else if (i < at_ends && append_word(sums->strange, word, lists, sizes) < 0)
             goto failed;
     }
-    add_places(sums, &seen, head, tail);
+    add_places(sums, &seen, head, tail, whole);
     free(words);
     free(known.slots);
     free(seen.slots);
@@ -380,7 +394,7 @@ static PyObject *table_sums(Table *table, PyObject *args)
     const char *bytes = PyUnicode_AsUTF8AndSize(text, &size);
     if (bytes == NULL)
         return NULL;
-    if (size != PyUnicode_GetLength(text) || end_chars < 0 || 2 * end_chars > size) {
+    if (size != PyUnicode_GetLength(text) || end_chars < 0 || end_chars > size / 2) {
         PyErr_SetString(PyExc_ValueError, "not a text in ASCII, or shorter than its ends");
         return NULL;
     }
@@ -391,14 +405,14 @@ static PyObject *table_sums(Table *table, PyObject *args)
         PyErr_NoMemory();
     } else if (end_chars == 0) {
         Tokens head = {all, tokens_of(table, bytes, size, all, room)};
-        found = summed(table, all, head, head, (Tokens){NULL, 0}, NULL, NULL);
+        found = summed(table, all, head, head, (Tokens){NULL, 0}, 1, NULL, NULL);
     } else {
         Tokens head = {all, tokens_of(table, bytes, end_chars, all, room)};
         Tokens tail = {all + head.count, 0};
         tail.count = tokens_of(table, bytes + size - end_chars, end_chars, tail.first, room + end_chars);
         Tokens middle = {tail.first + tail.count, 0};
         middle.count = tokens_of(table, bytes + end_chars, size - 2 * end_chars, middle.first, room + 2 * end_chars);
-        found = summed(table, all, head, tail, middle, NULL, NULL);
+        found = summed(table, all, head, tail, middle, 0, NULL, NULL);
     }
     free(all);
     free(room);
@@ -413,15 +427,20 @@ static PyObject *table_sums_of(Table *table, PyObject *args)
     int whole = lists[0] == lists[1];
     Py_ssize_t sizes[3] = {PyList_Size(lists[0]), whole ? 0 : PyList_Size(lists[1]), PyList_Size(lists[2])};
     Token *all = malloc((size_t)(sizes[0] + sizes[1] + sizes[2] + 1) * sizeof *all);
-    if (all == NULL)
-        return PyErr_NoMemory();
+    PyObject *found = NULL, *kept = PyList_New(0);
+    if (all == NULL || kept == NULL) {
+        if (kept != NULL)
+            PyErr_NoMemory();
+        goto done;
+    }
     Tokens head = {all, sizes[0]}, tail = head, middle = {all + sizes[0] + sizes[1], sizes[2]};
     if (!whole)
         tail = (Tokens){all + sizes[0], sizes[1]};
-    PyObject *found = NULL;
-    if (tokens_in(lists[0], all) == 0 && (whole || tokens_in(lists[1], tail.first) == 0)
-        && tokens_in(lists[2], middle.first) == 0)
-        found = summed(table, all, head, tail, middle, lists, sizes);
+    if (tokens_in(lists[0], all, kept) == 0 && (whole || tokens_in(lists[1], tail.first, kept) == 0)
+        && tokens_in(lists[2], middle.first, kept) == 0)
+        found = summed(table, all, head, tail, middle, whole, lists, sizes);
+done:
+    Py_XDECREF(kept);
     free(all);
     return found;
 }
@@ -698,7 +717,8 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *named)
                                      &buffers[2], &buffers[3], &buffers[4], &buffers[5], &buffers[6], &buffers[7],
                                      &columns, &strange_mass, &middle, &most, &edges, &digits))
         return NULL;
-    if (columns < 1 || columns > MOST_COLUMNS || most < 1 || edges < 0 || digits < 1 || digits > 16
+    if (columns < 1 || columns > MOST_COLUMNS || most < 1 || most > MOST_OF_ANY || edges < 0
+        || edges > MOST_OF_ANY || digits < 1 || digits > 16
         || buffers[0].len >= UINT32_MAX || buffers[2].len == 0
         || buffers[7].len % (columns * (Py_ssize_t)sizeof(float)) != 0) {
         PyErr_SetString(PyExc_ValueError, "a table that is empty, too large or of another width");
@@ -979,7 +999,7 @@ static PyObject *marks(PyObject *module, PyObject *args)
         return NULL;
     const char *text = PyUnicode_AsUTF8AndSize(ascii, &size);
     if (text == NULL || size == 0 || size != PyUnicode_GetLength(ascii) || offset < 0
-        || (offset + SHARES + FLAGS) * (Py_ssize_t)sizeof(float) > out.len) {
+        || offset > out.len / (Py_ssize_t)sizeof(float) - (SHARES + FLAGS)) {
         if (text != NULL)
             PyErr_SetString(PyExc_ValueError, "not a text in ASCII, or no room for its marks");
         PyBuffer_Release(&out);
@@ -1138,7 +1158,10 @@ PyMODINIT_FUNC PyInit__arithmetic(void)
     PyObject *module = PyModule_Create(&definition);
     if (module == NULL)
         return NULL;
-    PyObject *table_type = PyType_FromSpec(&table_spec);
+    PyObject *name = PyUnicode_FromString("llm_router.classify._arithmetic");
+    secret = name == NULL ? 0 : (uint64_t)PyObject_Hash(name);
+    Py_XDECREF(name);
+    PyObject *table_type = name == NULL ? NULL : PyType_FromSpec(&table_spec);
     sums_type = (PyTypeObject *)PyType_FromSpec(&sums_spec);
     if (table_type == NULL || sums_type == NULL || PyModule_AddObjectRef(module, "KeyTable", table_type) < 0
         || PyModule_AddIntConstant(module, "REVISION", REVISION) < 0) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-REVISION = 4
+REVISION = 5
 """Of what is asked of the compiled module, which says the same number."""
 
 
