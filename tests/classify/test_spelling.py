@@ -29,6 +29,16 @@ def test_one_slip_is_mended_and_two_are_not(typed: str, meant: str | None) -> No
     assert Slips(lambda: WORDS).meant(typed) == meant
 
 
+def test_a_word_of_any_length_is_looked_up_at_once() -> None:
+    """Here, trying every rest of it would never end; words next to the longest are mended as ever."""
+    slips = Slips(lambda: WORDS)
+    assert slips.meant("q" * 30_000_000) is None
+    assert slips.meant("translatee") == "translate"
+    assert slips.meant("summarisse") == "summarise"
+    assert slips.meant("summarissse") is None
+    assert Slips(lambda: ()).meant("weather") is None
+
+
 def test_of_several_words_those_that_can_be_told_are() -> None:
     slips = Slips(lambda: WORDS)
     assert slips.meant_by(["theres", "xylophone", "there"]) == {"theres": "there"}

@@ -41,6 +41,14 @@ _DIGITS = "0" * MOST_DIGITS
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W\d_{_UNSPACED}]+|\d+|[^\w\s]|_")
 _HANGUL = re.compile("[\uac00-\ud7af]")
+_MARKS = re.compile(r"[^\w\s\x00-\u02ff]{11,}")
+_MOST_MARKS = 10
+"""Combining marks that are read of those on one letter, more than any script puts there. To put them in order
+takes time with the square of how many there are; UAX #15 has stream-safe texts of at most 30 for that reason."""
+_UNUSUAL_MARKS = frozenset("\u0f73\u0f75\u0f81")
+"""Those that are not called combining before they are taken apart."""
+_HALF_WIDTH = (("\uff9e", "\u3099"), ("\uff9f", "\u309a"))
+"""Marks that are letters before they are composed (NFKC), and what they are then."""
 
 
 MIDDLE = 0.3
@@ -94,13 +102,30 @@ def sample(text: str) -> str:
         third = (MAX_CHARS - 2) // 3
         middle = (len(text) - third) // 2
         text = "\n".join((text[:third], text[middle : middle + third], text[-third:]))
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    return text if text.isascii() else unicodedata.normalize("NFC", _stream_safe(text))
+
+
+def _stream_safe(text: str) -> str:
+    for mark, combining in _HALF_WIDTH:
+        text = text.replace(mark, combining)
+    return _MARKS.sub(_few_marks, text)
+
+
+def _few_marks(found: re.Match[str]) -> str:
+    kept, marks = [], 0
+    for char in found[0]:
+        marks = marks + 1 if unicodedata.combining(char) or char in _UNUSUAL_MARKS else 0
+        if marks <= _MOST_MARKS:
+            kept.append(char)
+    return "".join(kept)
 
 
 def tokens(sampled: str) -> list[str]:
     """Words in lower case, single characters of scripts without spaces, symbols, and numbers by length."""
     if not sampled.isascii():
-        sampled = unicodedata.normalize("NFKC", sampled).replace("\u2019", "'")
+        # A character may stand for as many as 18; a text of them is read as far as twice its own length.
+        most = 2 * len(sampled) + 18
+        sampled = unicodedata.normalize("NFKC", sampled)[:most].replace("\u2019", "'")
     found = _TOKEN.findall(sampled.lower().replace("'", ""))
     return [token if not token[0].isdigit() else _DIGITS[: len(token)] for token in found]
 

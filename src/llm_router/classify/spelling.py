@@ -19,12 +19,14 @@ class Slips:
 
     def __init__(self, words: Callable[[], Iterable[str]]) -> None:
         self._words = words
+        self._longest = 0  # letters of the longest that is known, once `_rests` was asked for
 
     @functools.cached_property
     def _rests(self) -> dict[str, str]:
         rests: dict[str, str] = {}
         for word in self._words():
             if len(word) >= LEAST_LETTERS:
+                self._longest = max(self._longest, len(word))
                 for rest in (word, *_rests(word)):
                     rests.setdefault(rest, word)
         return rests
@@ -33,8 +35,11 @@ class Slips:
         """The most usual word from which ``word`` comes by one letter too many, too few, wrong or swapped."""
         if len(word) < LEAST_LETTERS:
             return None
+        known = self._rests
+        if len(word) > self._longest + 1:
+            return None  # to try all its rests would take time with the square of its length
         for rest in (word, *_rests(word)):
-            found = self._rests.get(rest)
+            found = known.get(rest)
             if found is not None and one_slip(word, found):
                 return found
         return None
