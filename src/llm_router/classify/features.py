@@ -43,8 +43,9 @@ _TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W\d_{_UNSPACED}]+|\d+|[^\w\s]|_")
 _HANGUL = re.compile("[\uac00-\ud7af]")
 _MARKS = re.compile(r"[^\w\s\x00-\u02ff]{11,}")
 _MOST_MARKS = 10
-"""Combining marks that are read of those on one letter, more than any script puts there. To put them in order
-takes time with the square of how many there are; UAX #15 has stream-safe texts of at most 30 for that reason."""
+"""Combining marks that are read of those on one letter, more than any script puts there. Bringing them in
+order takes time with the square of their number; for that reason UAX #15 has stream-safe texts of at most 30.
+"""
 _UNUSUAL_MARKS = frozenset("\u0f73\u0f75\u0f81")
 """Those that are not called combining before they are taken apart."""
 _HALF_WIDTH = (("\uff9e", "\u3099"), ("\uff9f", "\u309a"))
