@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -30,18 +31,24 @@ class CannotCompile(Exception):
 
 
 class CustomBuildHook(BuildHookInterface):
-    """Called by hatchling for every wheel, those of editable installations included."""
+    """Called by hatchling for every wheel, those of editable installations included. Only these need what was
+    compiled beside the sources; for all others nothing is written there, and what lies there is not taken."""
+
+    _folder: tempfile.TemporaryDirectory[str] | None = None
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        wanted = os.environ.get("LLM_ROUTER_COMPILE", "auto")
+        wanted = os.environ.get("LLM_ROUTER_COMPILE") or "auto"
         if wanted not in ("auto", "always", "never"):
             raise SystemExit(f"error: LLM_ROUTER_COMPILE={wanted} is none of auto, always and never")
-        root = Path(self.root)
-        (root / BUILT).unlink(missing_ok=True)
-        if wanted == "never":
-            return
+        root, editable = Path(self.root), version == "editable"
+        if not editable:
+            self._folder = tempfile.TemporaryDirectory()
+        built = root / BUILT if editable else Path(self._folder.name, BUILT.name)
         try:
-            compile_extension(root)
+            remove(built)
+            if wanted == "never":
+                return
+            compile_extension(root / SOURCE, built)
         except CannotCompile as error:
             if wanted == "always":
                 raise SystemExit(
@@ -51,30 +58,53 @@ class CustomBuildHook(BuildHookInterface):
             return
         build_data["pure_python"] = False
         build_data["tag"] = f"cp311-abi3-{next(sys_tags()).platform}"
-        build_data["artifacts"].append(str(BUILT))
+        if not editable:
+            build_data["force_include"][str(built)] = str(BUILT.relative_to("src"))
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
 
 
-def compile_extension(root: Path) -> None:
+def remove(built: Path) -> None:
+    """Of an installation before. Raises CannotCompile where it cannot be removed."""
+    try:
+        built.unlink(missing_ok=True)
+    except OSError as error:
+        raise CannotCompile(f"{built} cannot be replaced ({error.strerror})") from error
+
+
+def compile_extension(source: Path, built: Path) -> None:
     """Raises CannotCompile with the compiler's own first words."""
     if sysconfig.get_config_var("Py_GIL_DISABLED") or sys.implementation.name != "cpython":
         raise CannotCompile("this kind of Python has no stable interface for compiled code")
     if sys.byteorder != "little":
         raise CannotCompile("numbers of the weights are little-endian, and this machine is not")
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     ways = ("-bundle", "-undefined", "dynamic_lookup") if sys.platform == "darwin" else ("-shared",)
     include = sysconfig.get_path("include")
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder, BUILT.name)
-        command = [*compiler, *FLAGS, *ways, f"-I{include}", str(root / SOURCE), "-o", str(made), "-lm"]
+        made = Path(folder, built.name)
+        command = [*compiler(), *FLAGS, *ways, f"-I{include}", str(source), "-o", str(made), "-lm"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError as error:
-            raise CannotCompile(f"there is no C compiler ({compiler[0]}: {error.strerror})") from error
+            raise CannotCompile(f"there is no C compiler ({command[0]}: {error.strerror})") from error
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
             raise CannotCompile(f"the C compiler failed ({said[0]})")
-        target = root / BUILT
-        fresh = target.with_name(f"{target.name}.new")
-        fresh.write_bytes(made.read_bytes())
-        fresh.chmod(0o755)
-        fresh.replace(target)  # a program that has the old file open goes on with it
+        fresh = built.with_name(f"{built.name}.new")
+        try:
+            fresh.write_bytes(made.read_bytes())
+            fresh.chmod(0o755)
+            fresh.replace(built)  # a program that has the old file open goes on with it
+        except OSError as error:
+            raise CannotCompile(f"{built} cannot be written ({error.strerror})") from error
+
+
+def compiler() -> list[str]:
+    """What CC names; else what compiled this Python, which may be of another machine, or else `cc`."""
+    named = shlex.split(os.environ.get("CC", ""))
+    if named:
+        return named
+    known = (shlex.split(sysconfig.get_config_var("CC") or "cc"), ["cc"])
+    return next((words for words in known if shutil.which(words[0])), ["cc"])
