@@ -271,6 +271,18 @@ def test_a_vocabulary_with_a_key_twice_is_refused_by_both(weights: Weights) -> N
 
 
 @needs_compiled
+@pytest.mark.parametrize("place", [0, 7, -1])
+def test_a_vocabulary_with_an_empty_key_is_refused_by_both(weights: Weights, place: int) -> None:
+    from dataclasses import replace
+
+    lines = weights.words.split(b"\n")
+    lines[place] = b""
+    for way in (True, False):
+        with pytest.raises(ValueError, match="empty"):
+            key_table(replace(weights, words=b"\n".join(lines)), compiled=way)
+
+
+@needs_compiled
 def test_a_vocabulary_of_another_size_is_refused(weights: Weights) -> None:
     from dataclasses import replace
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -301,15 +302,44 @@ def test_a_pickled_file_is_not_opened(tmp_path: Path) -> None:
         Encoder.load(path)
 
 
+Values = dict[str, np.ndarray]
+
+
+def vocabulary(values: Values, change: Callable[[list[bytes]], list[bytes]]) -> Values:
+    keys = change(values["vocabulary"].tobytes().split(b"\n"))
+    return {"vocabulary": np.frombuffer(b"\n".join(keys), dtype=np.uint8)}
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"format": np.array(99)}, {"temperature": np.array(-1.0)}, {"idf": np.ones(3)}, {"table": np.ones(3)}],
+    [
+        lambda _: {"format": np.array(99)},
+        lambda _: {"temperature": np.array(-1.0)},
+        lambda _: {"picture_temperature": np.array(np.inf)},
+        lambda _: {"sureness": np.array([np.nan, 0.0])},
+        lambda _: {"strange_mass": np.array(-1.0)},
+        lambda _: {"strange_mass": np.array(np.nan)},
+        lambda _: {"idf": np.ones(3)},
+        lambda _: {"table": np.ones(3)},
+        lambda values: {"idf": np.full_like(values["idf"], np.nan)},
+        lambda values: {"idf": values["idf"].astype(str)},
+        lambda values: {"serves": values["serves"].astype(str)},
+        lambda values: {"serves": np.full_like(values["serves"], np.inf)},
+        lambda values: {"scale": values["scale"].astype(np.float32)},
+        lambda values: {"group_mass": values["group_mass"].astype(np.float32)},
+        lambda values: vocabulary(values, lambda keys: [*keys[:7], b"", *keys[8:]]),
+        lambda values: vocabulary(values, lambda keys: [b"", *keys[1:]]),
+        lambda values: vocabulary(values, lambda keys: [*keys[:-1], b""]),
+        lambda values: vocabulary(values, lambda keys: [*keys[:7], keys[6], *keys[8:]]),
+    ],
 )
-def test_a_file_with_values_that_do_not_fit_is_refused(tmp_path: Path, change: dict[str, np.ndarray]) -> None:
+def test_a_file_with_values_that_do_not_fit_is_refused(
+    tmp_path: Path, change: Callable[[Values], Values]
+) -> None:
     with np.load(ROOT / "src" / "llm_router" / "data" / "encoder.npz", allow_pickle=False) as arrays:
         values = {name: arrays[name] for name in arrays.files}
     path = tmp_path / "encoder.npz"
-    np.savez(path, **(values | change))
+    np.savez(path, **(values | change(values)))
     with pytest.raises(EncoderFileError):
         Encoder.load(path)
 

@@ -671,6 +671,10 @@ static int words_make(Table *table, const Py_buffer *vocabulary)
             PyErr_SetString(PyExc_ValueError, "the vocabulary has another number of keys");
             return -1;
         }
+        if (stop == bytes) {
+            PyErr_SetString(PyExc_ValueError, "a key of the vocabulary is empty");
+            return -1;
+        }
         memcpy(table->words + at, bytes, (size_t)(stop - bytes));
         at += stop - bytes;
         table->ends[row] = (uint32_t)at;

@@ -68,7 +68,7 @@ def key_table(weights: Weights, *, compiled: bool | None = None) -> Table:
 
     Raises:
         ImportError: ``compiled`` is true and this installation was not compiled, or from other sources.
-        ValueError: a key of the vocabulary occurs twice.
+        ValueError: a key of the vocabulary occurs twice, or is empty.
     """
     if not (is_compiled() if compiled is None else compiled):
         from llm_router.classify.in_numpy import KeyTable

@@ -102,7 +102,11 @@ class Encoder:
             raise EncoderFileError(
                 path.name if path else "encoder.npz", error.strerror or str(error)
             ) from error
-        return cls(read_weights(data))
+        weights = read_weights(data)
+        try:
+            return cls(weights)
+        except ValueError as error:
+            raise EncoderFileError(path.name if path else "encoder.npz", str(error)) from error
 
     @property
     def made_from(self) -> tuple[str, str]:

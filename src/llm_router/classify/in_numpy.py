@@ -43,6 +43,8 @@ class KeyTable:
         self.ids: Mapping[str, int] = {key: row for row, key in enumerate(self._keys)}
         if len(self.ids) != keys:
             raise ValueError("a key of the vocabulary occurs twice")
+        if "" in self.ids:
+            raise ValueError("a key of the vocabulary is empty")
 
     def sums(self, text: str, end_chars: int = 0, /) -> NumpySums:
         if not end_chars:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zipfile
 import zlib
@@ -154,9 +155,14 @@ def _check(weights: Weights) -> None:
     for name, (got, want) in expected.items():
         if got != want:
             raise EncoderFileError("encoder.npz", f"'{name}' has the shape {got}, expected {want}")
-    tables = (weights.scale, weights.mass, weights.group_scale, weights.group_mass, weights.shape_table)
-    numbers = (weights.temperature, weights.picture_temperature, weights.follow_up_steepness)
-    if size < 2 or not all(map(_is_finite, tables)) or not all(n > 0 for n in numbers):
+    if weights.scale.kind != weights.mass.kind or weights.group_scale.kind != weights.group_mass.kind:
+        raise EncoderFileError("encoder.npz", "a scale and the mass beside it are of different precision")
+    rows = (weights.scale, weights.mass, weights.idf, weights.group_scale, weights.group_mass)
+    tables = (*rows, weights.shape_table, weights.serves)
+    positive = (weights.temperature, weights.picture_temperature, weights.follow_up_steepness)
+    numbers = (*positive, *weights.sureness, weights.strange_mass)
+    fits = all(map(math.isfinite, numbers)) and all(n > 0 for n in positive) and weights.strange_mass >= 0
+    if size < 2 or not fits or not all(map(_is_finite, tables)):
         raise EncoderFileError("encoder.npz", "its values are out of range")
 
 
