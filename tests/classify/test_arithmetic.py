@@ -8,6 +8,7 @@ import shutil
 import sys
 import sysconfig
 from array import array
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
@@ -180,6 +181,18 @@ def test_slips_are_mended_at_the_ends_of_a_long_text_and_not_between(
     assert "summarize" not in encoder.read(filler + "Please sumarize this. " + filler).keys
 
 
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_compiled), False])
+def test_the_key_of_a_text_without_words_is_not_told(weights: Weights, compiled: bool) -> None:
+    """Training may have met several such texts, which then have a key: how they begin."""
+    lines = weights.words.split(b"\n")
+    row = lines.index(b"prove")
+    lines[row] = features.FIRST.encode()
+    encoder = Encoder(replace(weights, words=b"\n".join(lines)), compiled=compiled)
+    reading = encoder.read("'")
+    assert reading.keys == (features.FIRST,)
+    assert not any(encoder.telling(reading, category, 8) for category in encoder.categories)
+
+
 @needs_compiled
 def test_a_word_counts_no_more_often_than_the_most(both: tuple[Encoder, Encoder]) -> None:
     assert_alike(both, "no " * 1300)
@@ -260,8 +273,6 @@ def test_what_does_not_fit_is_refused_and_nothing_else_happens(weights: Weights,
 
 @needs_compiled
 def test_a_vocabulary_with_a_key_twice_is_refused_by_both(weights: Weights) -> None:
-    from dataclasses import replace
-
     lines = weights.words.split(b"\n")
     lines[5] = lines[4]
     twice = replace(weights, words=b"\n".join(lines))
@@ -273,8 +284,6 @@ def test_a_vocabulary_with_a_key_twice_is_refused_by_both(weights: Weights) -> N
 @needs_compiled
 @pytest.mark.parametrize("place", [0, 7, -1])
 def test_a_vocabulary_with_an_empty_key_is_refused_by_both(weights: Weights, place: int) -> None:
-    from dataclasses import replace
-
     lines = weights.words.split(b"\n")
     lines[place] = b""
     for way in (True, False):
@@ -284,8 +293,6 @@ def test_a_vocabulary_with_an_empty_key_is_refused_by_both(weights: Weights, pla
 
 @needs_compiled
 def test_a_vocabulary_of_another_size_is_refused(weights: Weights) -> None:
-    from dataclasses import replace
-
     for words in (weights.words + b"\none more", weights.words.rpartition(b"\n")[0]):
         with pytest.raises(ValueError, match="number of keys"):
             key_table(replace(weights, words=words), compiled=True)

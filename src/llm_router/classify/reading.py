@@ -202,7 +202,7 @@ def _told(key: str) -> str:
     """How a key is told, empty where it is not worth a reader's time: words are, marks and numbers (read by
     their length only) are not."""
     name = features.readable(key)
-    if any(map(str.isdigit, name)):
+    if not name or any(map(str.isdigit, name)):
         return ""
     tells = name[0].isalpha() or any(char.isalpha() or not char.isascii() for char in name)
     return name if tells else ""
