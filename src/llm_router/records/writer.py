@@ -24,7 +24,6 @@ WRITE_EVERY_S = 0.25
 """A killed process loses what it put down in this time and while one batch is written."""
 
 _MOST_AT_ONCE = 500
-_IN_A_ROW = 8
 _TIDY_EVERY_S = 600.0
 _TRY_AGAIN_S = 1.0
 _TOLD_EVERY_S = 60.0
@@ -44,7 +43,7 @@ class Recorder:
     def __init__(self, path: Path, settings: RecordSettings) -> None:
         self.path = path
         self._settings = settings
-        self._queue: deque[RequestRecord | Row] = deque()
+        self._queue: deque[Row] = deque()
         self._dropped = 0
         self._untold = 0
         self._why = ""
@@ -58,14 +57,16 @@ class Recorder:
     def put(self, record: RequestRecord) -> None:
         """Takes a record; drops it where too many wait already.
 
-        Its words are put together by the thread, many in a row. Those of failures are not put off: an error
-        keeps alive all that was at hand where it was raised.
+        It is put into words at once: later, what it is made of would have left the processor's caches, and
+        until then it would keep alive all that was at hand when it was made.
         """
         if len(self._queue) >= self._settings.queue:
             self._drop(1, "records come faster than they can be written")
             return
-        failed = any(attempt.error is not None for attempt in record.attempts)
-        self._queue.append(row_of(record) if failed else record)
+        try:
+            self._queue.append(row_of(record))
+        except (TypeError, ValueError) as error:
+            self._drop(1, f"a record cannot be put into words: {error}")
 
     @property
     def problem(self) -> Problem | None:
@@ -115,30 +116,16 @@ class Recorder:
         return store
 
     def _write_some(self, store: Store) -> None:
-        batch = range(min(len(self._queue), _MOST_AT_ONCE))
-        for place in batch:
-            self._queue[place] = self._row(self._queue[place])
-            if place % _IN_A_ROW == 0:
-                time.sleep(0)  # whoever waits for the interpreter has it now, and not when a switch is due
-        rows = [row for place in batch if isinstance(row := self._queue[place], tuple) and row]
+        queue = self._queue  # others append meanwhile, this thread alone takes away
+        rows = [queue[place] for place in range(min(len(queue), _MOST_AT_ONCE))]
         untold = self._untold
         events = [(time.time_ns(), "dropped", f"{untold} records could not be written")] if untold else []
         if not self.path.exists():
             raise FileNotFoundError("the file of records was deleted")
         store.write(rows, events)
         self._untold -= untold
-        for _ in batch:
-            self._queue.popleft()
-
-    def _row(self, record: RequestRecord | Row) -> Row:
-        """Empty for one that cannot be put into words: the others are written all the same."""
-        if isinstance(record, tuple):
-            return record
-        try:
-            return row_of(record)
-        except (TypeError, ValueError) as error:
-            self._drop(1, f"a record cannot be put into words: {error}")
-            return ()
+        for _ in rows:
+            queue.popleft()
 
     def _failed(self, error: Exception) -> None:
         self._why = str(error) or type(error).__name__
