@@ -213,6 +213,18 @@ def test_both_judge_alike(logits: list[float], chance: object) -> None:
 
 
 @needs_compiled
+def test_both_judge_among_any_number_of_categories() -> None:
+    random = np.random.default_rng(7)
+    for count in (1, 2, 256, 257, 700):
+        logits, serves = random.normal(size=count).tolist(), random.random((count, count))
+        best, service, odds = arithmetic.judge(compiled=True)(logits, serves.tobytes())
+        expected, expected_service, expected_odds = judged(logits, serves.tobytes())
+        assert best == expected
+        assert service == pytest.approx(expected_service, abs=1e-12)
+        assert odds == pytest.approx(expected_odds, abs=1e-12)
+
+
+@needs_compiled
 @given(st.lists(st.one_of(st.sampled_from(MARKS), ascii_text), max_size=24))
 def test_both_see_the_same_marks_in_a_text(parts: list[str]) -> None:
     assert_marked_alike("".join(parts))

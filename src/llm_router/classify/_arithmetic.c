@@ -1098,13 +1098,18 @@ static PyObject *judged(PyObject *module, PyObject *args)
     (void)module;
     PyObject *logits, *odds = NULL, *found = NULL;
     Py_buffer serves;
-    double chance[MOST_COLUMNS], highest = -INFINITY, sum = 0.0, most = -INFINITY;
+    double *chance = NULL, highest = -INFINITY, sum = 0.0, most = -INFINITY;
     Py_ssize_t best = 0;
     if (!PyArg_ParseTuple(args, "O!y*", &PyList_Type, &logits, &serves))
         return NULL;
     Py_ssize_t count = PyList_Size(logits);
-    if (count < 1 || count > MOST_COLUMNS || serves.len != count * count * (Py_ssize_t)sizeof(double)) {
+    if (count < 1 || count > MOST_OF_ANY || serves.len != count * count * (Py_ssize_t)sizeof(double)) {
         PyErr_SetString(PyExc_ValueError, "as many log-odds as the table of services has rows and columns");
+        goto done;
+    }
+    chance = malloc((size_t)count * sizeof *chance);
+    if (chance == NULL) {
+        PyErr_NoMemory();
         goto done;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
@@ -1140,6 +1145,7 @@ static PyObject *judged(PyObject *module, PyObject *args)
     }
     found = Py_BuildValue("ndO", best, most, odds);
 done:
+    free(chance);
     Py_XDECREF(odds);
     PyBuffer_Release(&serves);
     return found;
