@@ -165,16 +165,31 @@ static Py_ssize_t tokens_of(const Table *table, const char *text, Py_ssize_t siz
     return count;
 }
 
-/* The tokens of a list of str; their bytes live as long as `list` and `kept` do. One with half a surrogate pair
- * has no UTF-8 of its own. */
+/* Half a surrogate pair, which has no UTF-8 of its own. */
+static const char *half_pair(Py_UCS4 c)
+{
+    static char halves[0x800][3];
+    char *own = halves[c - 0xD800];
+    own[0] = (char)0xED;
+    own[1] = (char)(0x80 | (c >> 6 & 0x3F));
+    own[2] = (char)(0x80 | (c & 0x3F));
+    return own;
+}
+
+/* The tokens of a list of str; their bytes live as long as `list` and `kept` do. Half a surrogate pair is a
+ * token by itself in every text; a text of them would take long if each were an exception first. */
 static int tokens_in(PyObject *list, Token *tokens, PyObject *kept)
 {
     Py_ssize_t count = PyList_Size(list);
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *text = PyList_GetItem(list, i);
-        Py_ssize_t size;
-        const char *bytes = PyUnicode_AsUTF8AndSize(text, &size);
-        if (bytes == NULL) {
+        Py_ssize_t size = PyUnicode_GetLength(text);
+        Py_UCS4 c = size == 1 ? PyUnicode_ReadChar(text, 0) : 0;
+        const char *bytes;
+        if (c >= 0xD800 && c <= 0xDFFF) {
+            bytes = half_pair(c);
+            size = 3;
+        } else if (size < 0 || (bytes = PyUnicode_AsUTF8AndSize(text, &size)) == NULL) {
             if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
                 return -1;
             PyErr_Clear();
