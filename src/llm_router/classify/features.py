@@ -46,6 +46,8 @@ _MOST_MARKS = 10
 """Combining marks that are read of those on one letter, more than any script puts there. Bringing them in
 order takes time with the square of their number; for that reason UAX #15 has stream-safe texts of at most 30.
 """
+_MANY_MARKS_CHARS = 300
+"""Texts that are shorter cannot have so many marks that it matters, and are not searched for them."""
 _UNUSUAL_MARKS = frozenset("\u0f73\u0f75\u0f81")
 """Those that are not called combining before they are taken apart."""
 _HALF_WIDTH = (("\uff9e", "\u3099"), ("\uff9f", "\u309a"))
@@ -103,7 +105,9 @@ def sample(text: str) -> str:
         third = (MAX_CHARS - 2) // 3
         middle = (len(text) - third) // 2
         text = "\n".join((text[:third], text[middle : middle + third], text[-third:]))
-    return text if text.isascii() else unicodedata.normalize("NFC", _stream_safe(text))
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", _stream_safe(text) if len(text) >= _MANY_MARKS_CHARS else text)
 
 
 def _stream_safe(text: str) -> str:
