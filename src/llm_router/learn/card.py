@@ -52,7 +52,7 @@ can only be understood together with the message before it.
 - **Form**: words, word pairs and words at both ends of a text ({facts.keys:,} keys), hashed letter groups
   (Hangul by syllables) and structural features; slips of the finger are mended first. Three multinomial
   logistic regressions (requests in words, requests with a picture, follow-ups) with 8-bit weights,
-  {facts.size_bytes / 1e6:.2f} MB. Numpy only at run time.
+  {facts.size_bytes / 1e6:.2f} MB. At run time it needs numpy at most.
 - **Licence**: Apache-2.0, like the rest of the project.
 - **Data**: {facts.written:,} texts written for this project (`training/`, filled frames included; digest
   `{facts.text_digest}`).{_cases(facts)}
