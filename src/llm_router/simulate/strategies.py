@@ -62,7 +62,8 @@ class AlwaysBest(FixedMap):
     def _chosen(self, task: Task) -> Choice:
         case, own = self.stage.case, super().choice(task)
         baseline = case.fleet.baseline
-        if baseline is None:
+        vectors = case.fleet.category(task.category).requires.capability == "embedding"
+        if baseline is None or vectors:  # by its name a chat model would be asked for vectors, too
             return own
         request = as_request(task, case.fleet, baseline)
         answer = decide(request, classification(task.category), case.world).answer
