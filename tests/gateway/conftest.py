@@ -63,6 +63,7 @@ class Here:
         """Every record, after those that wait were written."""
         recorder = self.serving.recorder
         assert recorder is not None
+        self.serving.gateway.observer.tell()
         recorder.close()
         with Records(recorder.path) as records:
             return records.latest(1000)

@@ -433,6 +433,7 @@ async def test_a_trace_goes_on_from_the_callers(start: Start) -> None:
     trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     await here.post("/v1/chat/completions", CHAT, traceparent=f"00-{trace}-{parent}-01")
     await here.post("/v1/chat/completions", CHAT, traceparent="nonsense")
+    here.serving.gateway.observer.tell()
     first, second = exporter.get_finished_spans()
     assert first.context is not None
     assert first.parent is not None

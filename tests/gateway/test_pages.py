@@ -163,6 +163,7 @@ async def test_traces_follow_the_conventions(start: Start) -> None:
     here = await start(more=[tracing])
     await here.post("/v1/chat/completions", CHAT)
     await here.post("/v1/embeddings", {"model": "auto", "input": "x"})
+    here.serving.gateway.observer.tell()
     chat, embedding = exporter.get_finished_spans()
     assert chat.name == "chat auto"
     assert chat.attributes is not None

@@ -30,7 +30,7 @@ from llm_router.gateway import told
 from llm_router.gateway.coding import decoded
 from llm_router.gateway.guard import Guard
 from llm_router.gateway.keys import ANYONE, Caller, Keys
-from llm_router.gateway.observers import Observer, Served
+from llm_router.gateway.observers import Observers, Served
 from llm_router.gateway.pump import Outcome, Stream, whole
 from llm_router.gateway.refusals import Failed, NotHere, NoWords, Overloaded, Refused, TooLarge, WrongMethod
 from llm_router.gateway.wires import endpoints
@@ -149,7 +149,7 @@ class Gateway:
         *,
         pages: Mapping[str, Mapping[str, Page]],
         keys: Keys,
-        observer: Observer,
+        observer: Observers,
     ) -> None:
         self.settings = settings
         self.manages = settings.manage_models
@@ -223,6 +223,7 @@ class Gateway:
         page = methods.get(method)
         if page is None:
             raise WrongMethod(visit.exchange.method, path, tuple(methods))
+        self.observer.tell()  # what a page shows is up to date
         await page(visit)
 
     def _methods(self, path: str) -> Mapping[str, Page] | None:

@@ -208,6 +208,7 @@ class Serving:
             await _ended(task)
         await self.server.shutdown(self.settings.serve.shutdown_grace_s)
         await self.gateway.router.close()
+        self.gateway.observer.tell()
         if self._tracing is not None:
             self._tracing.close()
         if self.recorder is not None:
