@@ -12,10 +12,11 @@ CLIENTS := .venv-clients
 COMPILED := hatch_build.py src/llm_router/classify/_arithmetic.c
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients check format coverage bench bench-gateway weights check-weights lock clean install
+.PHONY: help demo test test-clients install-clients check format coverage bench bench-gateway weights check-weights lock clean \
+  install
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## route six example tasks and answer some of them with a real model, here
 	@$(BIN)/llm-router demo
@@ -23,7 +24,9 @@ demo: $(VENV)/.demo ## route six example tasks and answer some of them with a re
 test: $(VENV)/.dev ## run the whole test suite
 	$(BIN)/python -m pytest
 
-test-clients: $(VENV)/.dev $(CLIENTS)/.node $(CLIENTS)/.litellm $(CLIENTS)/.aider ## try programs of others against the gateway (needs Node.js and npm)
+install-clients: $(CLIENTS)/.node $(CLIENTS)/.litellm $(CLIENTS)/.aider ## install programs of others that talk to the gateway
+
+test-clients: $(VENV)/.dev install-clients ## try programs of others against the gateway (needs Node.js and npm)
 	LLM_ROUTER_TEST_CLIENTS=$(CLIENTS) $(BIN)/python -m pytest -rs tests/clients tests/gateway/test_clients_guide.py
 
 install: $(VENV)/.dev ## install everything, CrewAI and the tools of the tests included
