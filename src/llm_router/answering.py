@@ -108,7 +108,8 @@ class Answering:
         failed: list[Attempt] | None = None,
     ) -> Answer:
         """As ``Router.run``."""
-        run = await self._begun(as_request(request), decision, self._clock_s(), _spent_s(decision))
+        request = as_request(request)
+        run = await self._begun(request, decision, self._clock_s(), _spent_s(decision))
         failed = failed if failed is not None else []
         while run.waiting and self._left_s(run) > 0:
             attempt = _Running(run.waiting.pop(0), self._clock_s())
@@ -119,7 +120,7 @@ class Answering:
                 if switched is not None:
                     failed.append(switched.failed)
                 continue
-            self._succeeded(as_request(request), run, attempt)
+            self._succeeded(request, run, attempt)
             return self._answer(run, attempt)
         raise self._exhausted(run, "no model of the chain gave an answer")
 
@@ -153,14 +154,8 @@ class Answering:
     ) -> EmbeddingAnswer:
         """As ``Router.embed``."""
         request = _as_embedding(request)
-        begun_s, spent_s = self._clock_s(), _spent_s(decision)
-        if decision is None:
-            decision, world = await self._deciding.decided(request)
-        else:
-            world = await self._deciding.world()
-        if not decision.chain:
-            raise nothing_here(decision, world)
-        run = _Run(request, decision, world, begun_s, spent_s)
+        begun_s = self._clock_s()
+        run = await self._begun(request, decision, begun_s, _spent_s(decision))
         while run.waiting and self._left_s(run) > 0:
             candidate = run.waiting.pop(0)
             attempt = _Running(candidate, self._clock_s())
@@ -178,7 +173,7 @@ class Answering:
             attempts = (*run.attempts, self._done(attempt))
             return EmbeddingAnswer(
                 vectors.vectors,
-                decision,
+                run.decision,
                 candidate.model,
                 candidate.host,
                 attempts,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from llm_router.decision import Candidate, Estimate
 from llm_router.fleet.schema import Machine
-from llm_router.hosts.residency import Residency
+from llm_router.hosts.residency import Residency, Seat
 from llm_router.hosts.residency_settings import ResidencySettings
 from llm_router.hosts.snapshot import ResidentModel
 from llm_router.request import Json
@@ -59,14 +59,21 @@ def residency_of(host: Host) -> Residency:
     )
 
 
+async def one_loading_one_waiting(residency: Residency) -> list[asyncio.Future[Seat]]:
+    """The callers of two models, of which the first is being loaded."""
+    callers: list[asyncio.Future[Seat]] = [
+        asyncio.ensure_future(residency.seat(candidate(model))) for model in ("one:1b", "two:1b")
+    ]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return callers
+
+
 async def test_a_load_that_nobody_wants_any_more_before_it_began_holds_no_other_up() -> None:
     """Its only caller leaves in the very step in which the load before it ends and its own is begun."""
     host = Host()
     residency = residency_of(host)
-    first = asyncio.ensure_future(residency.seat(candidate("one:1b")))
-    second = asyncio.ensure_future(residency.seat(candidate("two:1b")))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    first, second = await one_loading_one_waiting(residency)
     assert host.told == ["one:1b"]
     host.may_load["one:1b"].set()
     second.cancel()
@@ -82,10 +89,7 @@ async def test_a_load_that_nobody_wants_any_more_before_it_began_holds_no_other_
 async def test_who_comes_while_a_load_is_given_up_has_it_go_on() -> None:
     host = Host()
     residency = residency_of(host)
-    first = asyncio.ensure_future(residency.seat(candidate("one:1b")))
-    second = asyncio.ensure_future(residency.seat(candidate("two:1b")))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    first, second = await one_loading_one_waiting(residency)
     host.may_load["one:1b"].set()
     host.may_load["two:1b"].set()
     second.cancel()

@@ -1,6 +1,6 @@
-/* The arithmetic of the encoder, compiled: the same as arithmetic.py and shape.py, which say what everything
- * means and take over where this file could not be compiled. Both give the same scores, bit for bit; so no reordering
- * of additions and no fused multiply-add here (-ffp-contract=off).
+/* The arithmetic of the encoder, compiled: the same as in_numpy.py and shape.py, which take over where this file
+ * could not be compiled; arithmetic.py says what everything means. Both give the same scores, bit for bit; so no
+ * reordering of additions and no fused multiply-add here (-ffp-contract=off).
  *
  * A text of a few hundred characters has 50 to 200 keys. Each costs one visit to `slots`, where its hash is
  * looked up, and, where training knows it, one to its row: weights, scale and mass stand side by side in it,

@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from llm_router.classify import features
-from llm_router.classify.compiled import compiled as the_compiled
-from llm_router.classify.compiled import is_compiled
+from llm_router.classify.compiled import chosen
 from llm_router.classify.weights import Weights
 
 
@@ -70,11 +69,12 @@ def key_table(weights: Weights, *, compiled: bool | None = None) -> Table:
         ImportError: ``compiled`` is true and this installation was not compiled, or from other sources.
         ValueError: a key of the vocabulary occurs twice, or is empty.
     """
-    if not (is_compiled() if compiled is None else compiled):
+    module = chosen(compiled)
+    if module is None:
         from llm_router.classify.in_numpy import KeyTable
 
         return KeyTable(weights)
-    table: Table = the_compiled().KeyTable(
+    table: Table = module.KeyTable(
         vocabulary=weights.words,
         table=weights.table.data,
         scale=weights.scale.data,
@@ -95,11 +95,12 @@ def key_table(weights: Weights, *, compiled: bool | None = None) -> Table:
 
 def judge(*, compiled: bool | None = None) -> Judge:
     """How to judge: compiled where it can be, or as told. Raises ImportError as `key_table` does."""
-    if not (is_compiled() if compiled is None else compiled):
+    module = chosen(compiled)
+    if module is None:
         from llm_router.classify.in_numpy import judged
 
         return judged
-    found: Judge = the_compiled().judged
+    found: Judge = module.judged
     return found
 
 

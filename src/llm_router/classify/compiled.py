@@ -23,3 +23,9 @@ def is_compiled() -> bool:
     except ImportError:
         return False
     return True
+
+
+def chosen(wanted: bool | None = None) -> ModuleType | None:
+    """The module, or None for what is in Python; None wants it where there is one. Raises ImportError where
+    it is wanted and there is none."""
+    return compiled() if (is_compiled() if wanted is None else wanted) else None

@@ -75,14 +75,22 @@ def times_of(count: int) -> float:
     return _TF[min(count, MOST_TIMES)]
 
 
+def end_chars(sampled: str) -> int:
+    """How many characters at each end of a text are its head and tail; 0 where it is read in one piece."""
+    return END_CHARS if len(sampled) > LONG_CHARS else 0
+
+
 def split(sampled: str) -> Parts:
     """The tokens of a text that `sample` has cut to size."""
-    if len(sampled) <= LONG_CHARS:
-        found = tokens(sampled)
+    return parted(sampled, end_chars(sampled))
+
+
+def parted(text: str, ends: int) -> Parts:
+    """The tokens of a text whose head and tail have so many characters; with 0 it is one piece."""
+    if not ends:
+        found = tokens(text)
         return Parts(found, found, [])
-    return Parts(
-        tokens(sampled[:END_CHARS]), tokens(sampled[-END_CHARS:]), tokens(sampled[END_CHARS:-END_CHARS])
-    )
+    return Parts(tokens(text[:ends]), tokens(text[-ends:]), tokens(text[ends:-ends]))
 
 
 def counts(parts: Parts) -> tuple[Mapping[str, int], Mapping[str, int]]:

@@ -47,11 +47,7 @@ class KeyTable:
             raise ValueError("a key of the vocabulary is empty")
 
     def sums(self, text: str, end_chars: int = 0, /) -> NumpySums:
-        if not end_chars:
-            tokens = features.tokens(text)
-            return self.sums_of(tokens, tokens, [])
-        head, tail = features.tokens(text[:end_chars]), features.tokens(text[-end_chars:])
-        return self.sums_of(head, tail, features.tokens(text[end_chars:-end_chars]))
+        return NumpySums(self, features.parted(text, end_chars))
 
     def sums_of(self, head: list[str], tail: list[str], middle: list[str], /) -> NumpySums:
         return NumpySums(self, features.Parts(head, tail, middle))

@@ -122,8 +122,8 @@ class Reading:
             name = _told(lookup.table.key(row))
             if name and name not in found:
                 found[name] = value / norm
-        shape_ = self.shape
-        seen = [shape_[place] for place in _TELLING_PLACES]
+        values = self.shape
+        seen = [values[place] for place in _TELLING_PLACES]
         if any(seen):
             lifts = zip(_TELLING_NAMES, seen, lookup.lifts(column, head), strict=True)
             told = {name: lift for name, value, each in lifts if (lift := value * each) > least}
@@ -160,7 +160,7 @@ def _looked_up(sampled: str, lookup: Lookup) -> Sums:
     """What the text's keys add up to, slips of the finger mended."""
     table, parts = lookup.table, None
     if sampled.isascii():
-        sums = table.sums(sampled, features.END_CHARS if len(sampled) > features.LONG_CHARS else 0)
+        sums = table.sums(sampled, features.end_chars(sampled))
     else:
         parts = features.split(sampled)
         sums = table.sums_of(*parts)

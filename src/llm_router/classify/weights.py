@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 
 from llm_router.classify import features
-from llm_router.classify.compiled import compiled, is_compiled
+from llm_router.classify.compiled import chosen
 from llm_router.classify.npz import Numbers, read_npz
 from llm_router.classify.shape import NAMES as SHAPE_NAMES
 
@@ -169,8 +169,9 @@ def _check(weights: Weights) -> None:
 def _is_finite(numbers: Numbers) -> bool:
     if numbers.kind not in ("<f2", "<f4"):
         return False
-    if is_compiled():
-        return bool(compiled().is_finite(numbers.data, numbers.kind == "<f2"))
+    module = chosen()
+    if module is not None:
+        return bool(module.is_finite(numbers.data, numbers.kind == "<f2"))
     import numpy as np
 
     return bool(np.isfinite(numbers.array).all())
