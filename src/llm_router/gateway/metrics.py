@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from llm_router.answer import Answer, Attempt
@@ -13,6 +15,8 @@ from llm_router.gateway.observers import Served
 from llm_router.gateway.recording import GONE
 
 if TYPE_CHECKING:
+    from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+
     from llm_router.gateway.app import Gateway
     from llm_router.records.writer import Recorder
 
@@ -26,6 +30,45 @@ _LOADED_S = 1.0
 _MOST_MODELS = 200
 
 
+class _Counter:
+    """Counts by the values of its labels. The library's takes a lock each time; here one thread counts."""
+
+    def __init__(self, name: str, told: str, *labels: str) -> None:
+        self.name, self.told, self.labels = name, told, labels
+        self.of: defaultdict[tuple[str, ...], float] = defaultdict(float)
+
+    def family(self) -> CounterMetricFamily:
+        """As the library shows it."""
+        from prometheus_client.core import CounterMetricFamily
+
+        family = CounterMetricFamily(self.name, self.told, labels=self.labels)
+        for values, count in self.of.items():
+            family.add_metric(values, count)
+        return family
+
+
+class _Histogram:
+    """The same for values, counted by the upper bound that each keeps within; of one label."""
+
+    def __init__(self, name: str, told: str, label: str, bounds: Sequence[float]) -> None:
+        self.name, self.told, self.label, self.bounds = name, told, label, bounds
+        self._counts: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(bounds) + 1))
+        self._sums: defaultdict[str, float] = defaultdict(float)
+
+    def observe(self, label: str, value: float) -> None:
+        self._counts[label][bisect_left(self.bounds, value)] += 1
+        self._sums[label] += value
+
+    def family(self) -> HistogramMetricFamily:
+        from prometheus_client.core import HistogramMetricFamily
+
+        family = HistogramMetricFamily(self.name, self.told, labels=(self.label,))
+        bounds = (*[str(float(bound)) for bound in self.bounds], "+Inf")
+        for label, counts in self._counts.items():
+            family.add_metric((label,), list(zip(bounds, accumulate(counts), strict=True)), self._sums[label])
+        return family
+
+
 class Metrics:
     """An ``Observer`` that counts. Raises MissingExtra without the library."""
 
@@ -34,78 +77,44 @@ class Metrics:
             import prometheus_client as prometheus
         except ImportError:
             raise MissingExtra.needed("serve", "/metrics", "prometheus_client") from None
-        prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._registry = registry = prometheus.CollectorRegistry()
-        self._generate: Callable[[prometheus.CollectorRegistry], bytes] = prometheus.generate_latest
-        counter, histogram, gauge = prometheus.Counter, prometheus.Histogram, prometheus.Gauge
-        self._requests = counter(
-            "llm_router_requests", "Requests by path and status", ("path", "status"), registry=registry
-        )
-        self._decisions = counter(
+        self._registry = prometheus.CollectorRegistry()
+        self._registry.register(self)
+        self._requests = _Counter("llm_router_requests", "Requests by path and status", "path", "status")
+        self._decisions = _Counter(
             "llm_router_decisions",
             "Decisions by category, model and the stage that decided",
-            ("category", "model", "stage"),
-            registry=registry,
+            "category",
+            "model",
+            "stage",
         )
-        self._failures = counter(
-            "llm_router_failed_attempts",
-            "Models that failed, by error",
-            ("model", "error"),
-            registry=registry,
+        self._failures = _Counter(
+            "llm_router_failed_attempts", "Models that failed, by error", "model", "error"
         )
-        self._fallbacks = counter(
-            "llm_router_fallbacks", "Answers by another model than the first", ("model",), registry=registry
+        self._fallbacks = _Counter("llm_router_fallbacks", "Answers by another model than the first", "model")
+        self._loads = _Counter("llm_router_loads", "Answers that waited for a model to load", "model")
+        self._tokens = _Counter("llm_router_tokens", "Tokens read and written", "model", "kind")
+        self._seconds = _Histogram("llm_router_request_seconds", "From request to end", "path", _SECONDS)
+        self._first = _Histogram(
+            "llm_router_first_token_seconds", "From request to the first token", "model", _SECONDS
         )
-        self._loads = counter(
-            "llm_router_loads", "Answers that waited for a model to load", ("model",), registry=registry
+        self._speed = _Histogram(
+            "llm_router_tokens_per_second", "Tokens written per second", "model", _TOKENS_PER_S
         )
-        self._tokens = counter(
-            "llm_router_tokens", "Tokens read and written", ("model", "kind"), registry=registry
-        )
-        self._seconds = histogram(
-            "llm_router_request_seconds",
-            "From request to end",
-            ("path",),
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._first = histogram(
-            "llm_router_first_token_seconds",
-            "From request to the first token",
-            ("model",),
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._speed = histogram(
-            "llm_router_tokens_per_second",
-            "Tokens written per second",
-            ("model",),
-            buckets=_TOKENS_PER_S,
-            registry=registry,
-        )
-        self._running = gauge("llm_router_running", "Tasks being answered now", registry=registry)
-        self._waiting = gauge("llm_router_records_waiting", "Records not yet written", registry=registry)
-        self._dropped = gauge("llm_router_records_dropped", "Records that were dropped", registry=registry)
+        self._now = (0, 0, 0)
         self._models: set[str] = set()
-        # Finding a child by its labels costs more than counting.
-        self._request = lru_cache(4096)(self._requests.labels)
-        self._decision = lru_cache(4096)(self._decisions.labels)
-        self._token = lru_cache(1024)(self._tokens.labels)
-        self._second = lru_cache(64)(self._seconds.labels)
-        self._first_of = lru_cache(512)(self._first.labels)
-        self._speed_of = lru_cache(512)(self._speed.labels)
 
     def served(self, served: Served) -> None:
         failure, decision = served.failure, served.decision
         status = GONE if served.gone else 200 if failure is None else status_of(failure)
-        self._request(served.endpoint.path, str(status)).inc()
-        self._second(served.endpoint.path).observe(served.elapsed_s)
+        path = served.endpoint.path
+        self._requests.of[path, str(status)] += 1
+        self._seconds.observe(path, served.elapsed_s)
         if decision is not None:
             model = self._known(decision.answer_model or "none")
-            self._decision(decision.category, model, decision.classification.stage).inc()
+            self._decisions.of[decision.category, model, decision.classification.stage] += 1
         for attempt in served.attempts:
             if attempt.error is not None:
-                self._failures.labels(self._known(attempt.model), attempt.error.code).inc()
+                self._failures.of[self._known(attempt.model), attempt.error.code] += 1
         answer = served.outcome.answer
         if answer is not None:
             self._answered(answer)
@@ -117,25 +126,25 @@ class Metrics:
         model, usage = self._known(answer.model), answer.usage
         self._counted(model, answer.attempts, usage.prompt_tokens)
         if answer.first_token_s is not None:
-            self._first_of(model).observe(answer.first_token_s)
+            self._first.observe(model, answer.first_token_s)
         if usage.output_tokens:
-            self._token(model, "written").inc(usage.output_tokens)
+            self._tokens.of[model, "written"] += usage.output_tokens
         if usage.tokens_per_s:
-            self._speed_of(model).observe(usage.tokens_per_s)
+            self._speed.observe(model, usage.tokens_per_s)
         if usage.load_s is not None and usage.load_s > _LOADED_S:
-            self._loads.labels(model).inc()
+            self._loads.of[model,] += 1
 
     def _counted(self, model: str, attempts: Sequence[Attempt], read_tokens: int | None) -> None:
         if len(attempts) > 1:
-            self._fallbacks.labels(model).inc()
+            self._fallbacks.of[model,] += 1
         if read_tokens:
-            self._token(model, "read").inc(read_tokens)
+            self._tokens.of[model, "read"] += read_tokens
 
     def refused(self, visit: Visit, error: LLMRouterError, status: int) -> None:
-        self._request(visit.exchange.path if visit.is_known else "other", str(status)).inc()
+        self._requests.of[visit.exchange.path if visit.is_known else "other", str(status)] += 1
 
     def done(self, visit: Visit) -> None:
-        self._request(visit.exchange.path, "200").inc()
+        self._requests.of[visit.exchange.path, "200"] += 1
 
     def _known(self, model: str) -> str:
         """Names of models come from hosts and the fleet, never from a caller; still there is a bound."""
@@ -147,9 +156,30 @@ class Metrics:
 
     def text(self, gateway: Gateway, recorder: Recorder | None) -> bytes:
         """Everything, as Prometheus reads it."""
-        self._running.set(gateway.running)
+        from prometheus_client import generate_latest
+
+        waiting = dropped = 0
         if recorder is not None:
             problem = recorder.problem
-            self._waiting.set(recorder.waiting)
-            self._dropped.set(problem.dropped if problem is not None else 0)
-        return self._generate(self._registry)
+            waiting, dropped = recorder.waiting, problem.dropped if problem is not None else 0
+        self._now = (gateway.running, waiting, dropped)
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """What the library asks for when it puts the page together."""
+        from prometheus_client.core import GaugeMetricFamily
+
+        counters = (
+            self._requests,
+            self._decisions,
+            self._failures,
+            self._fallbacks,
+            self._loads,
+            self._tokens,
+        )
+        for figures in (*counters, self._seconds, self._first, self._speed):
+            yield figures.family()
+        running, waiting, dropped = self._now
+        yield GaugeMetricFamily("llm_router_running", "Tasks being answered now", running)
+        yield GaugeMetricFamily("llm_router_records_waiting", "Records not yet written", waiting)
+        yield GaugeMetricFamily("llm_router_records_dropped", "Records that were dropped", dropped)
