@@ -216,26 +216,38 @@ class Answering:
 
     async def _whole(self, run: _Run, attempt: _Running) -> None:
         """Asks one candidate for its whole answer."""
-        provider = self._watch.provider(attempt.candidate.host)
-        pieces = None
-        if isinstance(provider, OpenAICompatProvider) and run.request.body is not None:
-            try:
-                pieces = await provider.whole(self._call(run, attempt.candidate), self._left_s(run))
-            except HostTimeout:
-                if self._left_s(run) > 0:
-                    raise
-                raise self._time_spent(run, attempt) from None
-        if pieces is None:
+        if not await self._at_once(run, attempt):
             async with aclosing(self._pieces(run, attempt, whole=True)) as coming:
                 async for _ in coming:
                     pass
-            return
-        for piece in pieces:
-            if isinstance(piece, Final):
-                attempt.final = piece
-            else:
-                attempt.take(piece, self._clock_s())
-        self._check_not_empty(run, attempt)
+
+    async def _at_once(self, run: _Run, attempt: _Running) -> bool:
+        """The whole answer in one reply, where the host gives it so; False where it must come in pieces."""
+        candidate = attempt.candidate
+        provider = self._watch.provider(candidate.host)
+        if not isinstance(provider, OpenAICompatProvider) or self._wants_vectors(run):
+            return False
+        visit = self._crowd.enter(candidate.host, candidate.served_as, self._clock_s())
+        try:
+            pieces = await provider.whole(self._call(run, candidate), self._left_s(run))
+            for piece in pieces or ():
+                if isinstance(piece, Final):
+                    attempt.final = piece
+                    self._measured(attempt, piece.usage, visit)
+                else:
+                    attempt.take(piece, self._clock_s())
+        except HostTimeout:
+            if self._left_s(run) > 0:
+                raise
+            raise self._time_spent(run, attempt) from None
+        finally:
+            self._leave(candidate.host, visit)
+        if pieces is not None:
+            self._check_not_empty(run, attempt)
+        return pieces is not None
+
+    def _wants_vectors(self, run: _Run) -> bool:
+        return is_embedding_task(run.request, self._deciding.fleet.category(run.decision.category))
 
     async def _pieces(
         self, run: _Run, attempt: _Running, *, whole: bool = False
@@ -245,7 +257,7 @@ class Answering:
         With ``whole`` pieces that come together may be one.
         """
         candidate = attempt.candidate
-        if is_embedding_task(run.request, self._deciding.fleet.category(run.decision.category)):
+        if self._wants_vectors(run):
             vectors = await self._vectors(run, attempt)
             text = msgspec.json.encode(vectors.vectors[0]).decode()
             attempt.take(Delta(text=text), self._clock_s())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -14,7 +15,9 @@ from tests.providers.conftest import Scripted, scripted  # noqa: F401 - a fixtur
 
 from llm_router.config import HostSettings, RoutingSettings, Settings
 from llm_router.gateway.serving import Serving
+from llm_router.names import canonical
 from llm_router.records.settings import RecordSettings
+from llm_router.router import Router
 from llm_router.serve_settings import ServeSettings
 from llm_router.testing.fake_models import fleet_models
 from llm_router.testing.fake_ollama import FakeOllama, Pace
@@ -23,20 +26,29 @@ CHAT: Any = [{"role": "user", "content": "What's 2+2?"}]
 MODELS = '{"object":"list","data":[{"id":"served","object":"model"}]}'
 
 
-@pytest.fixture
-async def gateway(scripted: Scripted) -> AsyncIterator[tuple[str, Scripted]]:  # noqa: F811
+@asynccontextmanager
+async def before(server: Scripted, tag: str) -> AsyncIterator[tuple[str, Router]]:
+    """The address of a gateway before a server that gives one model, and its router."""
     settings = Settings(
-        hosts=(HostSettings(url=scripted.url, name="vllm", kind="openai", models={"mistral:7b": "served"}),),
+        hosts=(HostSettings(url=server.url, name="vllm", kind="openai", models={tag: "served"}),),
         routing=RoutingSettings(stand_in="never", snapshot_max_age_s=60),
         serve=ServeSettings(port=0, log="off"),
         records=RecordSettings(enabled=False),
     )
-    scripted.body = MODELS.encode()
+    server.body = MODELS.encode()
     serving = Serving(settings)
     host, port = await serving.start()
-    await serving.gateway.router.hosts()
-    yield f"http://{host}:{port}", scripted
-    await serving.close()
+    try:
+        await serving.gateway.router.hosts()
+        yield f"http://{host}:{port}", serving.gateway.router
+    finally:
+        await serving.close()
+
+
+@pytest.fixture
+async def gateway(scripted: Scripted) -> AsyncIterator[tuple[str, Scripted]]:  # noqa: F811
+    async with before(scripted, "mistral:7b") as (url, _):
+        yield url, scripted
 
 
 async def post(url: str, body: Any) -> bytes:
@@ -98,6 +110,26 @@ async def test_a_whole_reply_stays_as_the_server_wrote_it(gateway: tuple[str, Sc
     assert msgspec.json.decode(told)["router"]["model"] == "mistral:7b"
 
 
+async def test_where_no_stream_is_wanted_none_is_asked_for_even_if_the_body_is_written_anew(
+    gateway: tuple[str, Scripted],
+) -> None:
+    url, server = gateway
+    server.body = (
+        b'{"model":"served","choices":[{"message":{"content":"<think>two and two</think>four",'
+        b'"tool_calls":[{"id":"c1","function":{"name":"sum","arguments":"{\\"of\\":[2,2]}"}}]},'
+        b'"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":5}}'
+    )
+    asked = {"model": "auto", "messages": CHAT, "stream": False}
+    told = msgspec.json.decode(await post(f"{url}/api/chat", asked))
+    assert told["message"]["content"] == "four"
+    assert told["message"]["thinking"] == "two and two"
+    assert told["message"]["tool_calls"][0]["function"]["arguments"] == {"of": [2, 2]}
+    assert (told["prompt_eval_count"], told["eval_count"]) == (9, 5)
+    sent = server.asked[-1][1]
+    assert sent["stream"] is False
+    assert "stream_options" not in sent
+
+
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("model", ["mistral:7b", "gemma2:9b", "apriel-1.5-15b-thinker"])
 async def test_the_context_of_a_prompt_goes_both_ways(start: Start, model: str, *, stream: bool) -> None:
@@ -127,7 +159,7 @@ async def test_a_context_that_may_be_another_models_is_told(here: Here) -> None:
 
 async def test_a_context_that_a_server_cannot_go_on_with_is_told(gateway: tuple[str, Scripted]) -> None:
     url, server = gateway
-    server.events('{"model":"served","choices":[{"index":0,"delta":{"content":"4"},"finish_reason":"stop"}]}')
+    server.body = b'{"model":"served","choices":[{"message":{"content":"4"},"finish_reason":"stop"}]}'
     for given, warnings in (([1, 2], 1), ([], 0), (None, 0)):
         asked = {"model": "mistral:7b", "prompt": "What's 2+2?", "context": given, "stream": False}
         told = msgspec.json.decode(await post(f"{url}/api/generate", asked))
@@ -249,3 +281,26 @@ async def test_a_model_that_two_servers_hold_is_listed_once(
         assert loaded.status == 200
     (model,) = (await here.get("/api/ps"))[1]["models"]
     assert model["name"] == "mistral:7b" and model["size"] > 0  # as Ollama tells it
+
+
+async def test_words_that_ask_for_vectors_get_them_from_any_server(scripted: Scripted) -> None:  # noqa: F811
+    words = "Generate embedding vectors for the following support tickets"
+    async with before(scripted, "nomic-embed-text") as (url, _):
+        scripted.body = b'{"data":[{"index":0,"embedding":[0.5,0.25]}],"usage":{"prompt_tokens":3}}'
+        asked = {"model": "auto", "messages": [{"role": "user", "content": words}]}
+        told = msgspec.json.decode(await post(f"{url}/v1/chat/completions", asked))
+    assert told["choices"][0]["message"]["content"] == "[0.5,0.25]"
+    assert scripted.asked[-1][0] == "/v1/embeddings"
+
+
+async def test_the_speeds_that_a_whole_reply_tells_are_learned(scripted: Scripted) -> None:  # noqa: F811
+    async with before(scripted, "mistral:7b") as (url, router):
+        scripted.body = (
+            b'{"choices":[{"message":{"content":"four"},"finish_reason":"stop"}],'
+            b'"usage":{"prompt_tokens":400,"completion_tokens":200},'
+            b'"timings":{"prompt_ms":100.0,"predicted_ms":2000.0}}'
+        )
+        await post(f"{url}/v1/chat/completions", {"model": "auto", "messages": CHAT})
+        scripted.body = MODELS.encode()
+        host = next(seen for seen in await router.hosts() if seen.name == "vllm")
+    assert host.speeds[canonical("served")].decode_tokens_per_s.logs == (pytest.approx(math.log(100)),)

@@ -21,7 +21,7 @@ from llm_router.providers.http import HttpHost, drain, text_of_error
 from llm_router.providers.meaning import broken_off, provider_error, refuse_cloud, silent
 from llm_router.providers.reasoning import ReasoningSplitter
 from llm_router.providers.sse import DONE, events
-from llm_router.request import SentBody
+from llm_router.request import JsonObject, SentBody
 
 _COMPLETIONS = "/v1/completions"
 _KEEP_IDLE_S = 4.0
@@ -105,10 +105,7 @@ class OpenAICompatProvider:
                 yield chunk
             return
         answer = _Reading(call, sent)
-        if sent is None:
-            body = wire.completion_body(call) if path == _COMPLETIONS else wire.chat_body(call)
-        else:
-            body = as_sent.openai_body(sent, call)
+        body = _body(path, call, sent)
         async with (
             # llama-server closes a connection after a stream, just as it is used again
             self._http.lines(path, body, model=call.model, timeouts=call.timeouts, keep=False) as lines,
@@ -131,19 +128,27 @@ class OpenAICompatProvider:
             await drain(lines)
 
     async def whole(self, call: ChatCall, limit_s: float) -> tuple[Chunk, ...] | None:
-        """All pieces of ``chat`` at once, where its caller wants one JSON reply and the server gives it; else
-        None. Raises a ProviderError, HostTimeout where it takes longer than ``limit_s``."""
+        """All pieces of ``chat`` at once; None where the caller's own body asks for a stream.
+
+        Raises a ProviderError, HostTimeout where it takes longer than ``limit_s``.
+        """
         path = self._path(call)
         sent = as_sent.sent_body(call, path)
-        if sent is None or sent.stream:
+        if sent is not None and sent.stream:
             return None
         refuse_cloud(call.model, self.name, allowed=self.allow_cloud)
         return await self._whole(path, call, sent, limit_s)
 
-    async def _whole(self, path: str, call: ChatCall, sent: SentBody, limit_s: float) -> tuple[Chunk, ...]:
+    async def _whole(
+        self, path: str, call: ChatCall, sent: SentBody | None, limit_s: float
+    ) -> tuple[Chunk, ...]:
         """One JSON reply: its first byte comes with its last, so only the whole request's time counts."""
+        body = _body(path, call, sent)
+        if sent is None:
+            body["stream"] = False
+            del body["stream_options"]
         try:
-            data = await self._http.whole(path, as_sent.openai_body(sent, call), limit_s, call.model)
+            data = await self._http.whole(path, body, limit_s, call.model)
             return _Reading(call, sent).read_whole(data)
         except ProviderError as error:
             error.host, error.model = self.name, call.model
@@ -178,6 +183,13 @@ class OpenAICompatProvider:
                 model=call.model,
             )
         return Embeddings(vectors, call.model, prompt_tokens)
+
+
+def _body(path: str, call: ChatCall, sent: SentBody | None) -> JsonObject:
+    """The caller's own body where there is one for ``path``, else one that asks for a stream."""
+    if sent is not None:
+        return as_sent.openai_body(sent, call)
+    return wire.completion_body(call) if path == _COMPLETIONS else wire.chat_body(call)
 
 
 class _Reading:
@@ -236,9 +248,10 @@ class _Reading:
         choice.delta = choice.delta or choice.message
         self._tool_calls.feed(choice)
         self._done_reason = choice.finish_reason or "stop"
-        piece = wire.delta(choice, b"")
+        if not self._raw:
+            return (self._split(wire.delta(choice)), *self.end())
         self._raw_end.append(data)
-        return (piece, *self.end())
+        return (wire.delta(choice, b""), *self.end())
 
     def end(self) -> tuple[Chunk, ...]:
         """What was held back, and the final piece. Raises BadReply where the answer has no end."""
