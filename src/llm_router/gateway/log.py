@@ -19,7 +19,7 @@ from llm_router.gateway.observers import Served
 from llm_router.gateway.recording import GONE
 from llm_router.request import JsonObject
 
-_encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class RequestLog:
@@ -30,13 +30,14 @@ class RequestLog:
         self._stream = stream or sys.stderr
         self._second = -1.0
         self._before = self._after = ""
-        self._lines: list[str] = []
+        self._lines: list[JsonObject] = []
 
     def served(self, served: Served) -> None:
         failure, decision = served.failure, served.decision
         answered = served.outcome.answer or served.vectors
         status = GONE if served.gone else 200 if failure is None else status_of(failure)
         told: JsonObject = {
+            "at": self._stamp(served.visit.created_s),
             "status": status,
             "path": served.endpoint.path,
             "ms": round(served.elapsed_s * 1000, 1),
@@ -49,44 +50,38 @@ class RequestLog:
             "error": failure.code if failure is not None else None,
             "request_id": served.visit.request_id,
         }
-        self._write(served.visit, told)
+        self._write(told)
 
     def refused(self, visit: Visit, error: LLMRouterError, status: int) -> None:
         told: JsonObject = {
+            "at": self._stamp(visit.created_s),
             "status": status,
             "path": visit.exchange.path[:120],
             "error": error.code,
             "request_id": visit.request_id,
         }
-        self._write(visit, told)
+        self._write(told)
 
     def done(self, visit: Visit) -> None:
         told: JsonObject = {
+            "at": self._stamp(visit.created_s),
             "status": 200,
             "path": visit.exchange.path,
             "key": visit.caller.name or None,
             "request_id": visit.request_id,
         }
-        self._write(visit, told)
+        self._write(told)
 
-    def _write(self, visit: Visit, told: JsonObject) -> None:
-        if self._as_json:
-            line = _encode({"at": self._stamp(visit.created_s), **told}).decode()
-        else:
-            rest = " ".join(
-                f"{k}={v}" for k, v in told.items() if v is not None and k not in ("status", "path")
-            )
-            path = str(told["path"]).encode("ascii", "backslashreplace").decode()
-            at = datetime.fromtimestamp(visit.created_s)
-            line = f"{at:%H:%M:%S} {told['status']} {path} {rest}"
+    def _write(self, told: JsonObject) -> None:
         if not self._lines:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._lines.append(line + "\n")
+        self._lines.append(told)
 
     def _flush(self) -> None:
         lines, self._lines = self._lines, []
+        text = _encode_lines(lines).decode() if self._as_json else "".join(map(_in_words, lines))
         with suppress(OSError, ValueError):  # nobody reads stderr any more
-            self._stream.write("".join(lines))
+            self._stream.write(text)
 
     def _stamp(self, at_s: float) -> str:
         """The local time with its offset; worked out once a second."""
@@ -96,3 +91,12 @@ class RequestLog:
             told = datetime.fromtimestamp(second).astimezone().isoformat()
             self._before, self._after = told[:19], told[19:]
         return f"{self._before}.{int(rest * 1000):03d}{self._after}"
+
+
+def _in_words(told: JsonObject) -> str:
+    """The time of day, and what is known."""
+    rest = " ".join(
+        [f"{k}={v}" for k, v in told.items() if v is not None and k not in ("at", "status", "path")]
+    )
+    path = str(told["path"]).encode("ascii", "backslashreplace").decode()
+    return f"{str(told['at'])[11:19]} {told['status']} {path} {rest}\n"
