@@ -37,6 +37,7 @@ class Ollama:
         self.shows: dict[str, Any] = {}
         self.lines: list[Any] = [{"message": {"role": "assistant", "content": "hi"}}, LAST_LINE]
         self.status = 200
+        self.missing: set[str] = set()
         self.hang = asyncio.Event()
         self.hanging = asyncio.Semaphore(0)
 
@@ -57,6 +58,8 @@ class Ollama:
         if request.path in ("/api/chat", "/api/generate"):
             text = "".join(json.dumps(line) + "\n" for line in self.lines)
             return web.Response(text=text, status=self.status, content_type="application/x-ndjson")
+        if request.path in self.missing:
+            return web.Response(text="404 page not found", status=404)
         return _json(self._told(request.path), status=self.status)
 
     def _told(self, path: str) -> object:
@@ -128,6 +131,16 @@ async def test_null_means_nothing_in_every_field_of_a_line(server: Ollama, provi
     text, call, final = await answer(provider)
     assert isinstance(text, Delta) and isinstance(call, Delta) and isinstance(final, Final)
     assert (text.text, call.tool_calls[0].arguments, final.done_reason) == ("hi", {}, "stop")
+
+
+@pytest.mark.parametrize("path", ["/api/tags", "/api/ps"])
+async def test_a_server_that_speaks_only_part_of_the_api_is_told_so(
+    server: Ollama, provider: OllamaProvider, path: str
+) -> None:
+    server.missing.add(path)
+    snapshot = await provider.snapshot()
+    assert not snapshot.reachable
+    assert f"it has no {path}" in (snapshot.problem or "")
 
 
 @pytest.mark.parametrize("shown", [{"model_info": None}, {"model_info": 3}, [], 500, 404])

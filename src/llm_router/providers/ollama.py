@@ -127,10 +127,19 @@ class OllamaProvider:
         """GETs them at once; when one fails, the others are over too, not left running."""
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._http.get(path)) for path in paths]
+                tasks = [group.create_task(self._told(path)) for path in paths]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from failed
         return [task.result() for task in tasks]
+
+    async def _told(self, path: str) -> Json:
+        try:
+            return await self._http.get(path)
+        except ProviderError as error:
+            if error.status == 404:
+                why = f"it has no {path}: a very old Ollama, or another server (then set its kind: openai)"
+                raise BadReply("no whole Ollama", why=why) from error
+            raise
 
     async def _with_details(self, models: Iterable[InstalledModel], version: str) -> list[InstalledModel]:
         """Adds what only ``/api/show`` tells, asked once per model file and version of the server."""
