@@ -127,12 +127,12 @@ class OllamaProvider:
         """GETs them at once; when one fails, the others are over too, not left running."""
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._told(path)) for path in paths]
+                tasks = [group.create_task(self._looked(path)) for path in paths]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from failed
         return [task.result() for task in tasks]
 
-    async def _told(self, path: str) -> Json:
+    async def _looked(self, path: str) -> Json:
         try:
             return await self._http.get(path)
         except ProviderError as error:
