@@ -6,10 +6,12 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
 from llm_router.http1.client import (
+    _MOST_RESTING,
     ConnectFailed,
     Disconnected,
     InvalidAddress,
@@ -17,6 +19,7 @@ from llm_router.http1.client import (
     Pool,
     ProtocolError,
     Response,
+    _Connection,
 )
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -52,12 +55,23 @@ def says(*replies: bytes, asked: list[bytes] | None = None) -> Talk:
     return talk
 
 
-async def read(response: Response) -> bytes:
+async def read(response: Response, rest_s: float = 0.0) -> bytes:
     data = b""
     while piece := await response.readany(5.0):
         data += piece
-    response.release()
+    response.release(rest_s=rest_s)
     return data
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Gives the loop turns; a test that waits for what never comes fails."""
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - nothing else tells
+            await asyncio.sleep(0)
+
+
+def rested(connection: _Connection) -> bool:
+    return connection.rests_until_s <= connection.loop.time()
 
 
 @asynccontextmanager
@@ -145,6 +159,114 @@ async def test_a_post_is_never_sent_twice() -> None:
     assert len(asked) == 2
 
 
+class Counted:
+    """Counts connections; each ends after ``replies`` of these, or when ``say`` is set, after its words."""
+
+    def __init__(self, replies: int, *, says: bytes = b"") -> None:
+        self.connections = 0
+        self.say = asyncio.Event()
+        self._replies, self._says = replies, says
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        for _ in range(self._replies):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(STREAM)
+        if self._says:
+            await self.say.wait()
+            writer.write(self._says)
+            await reader.read()
+
+
+STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+LONG_S, SHORT_S = 60.0, 0.001
+
+
+async def test_a_connection_that_rests_is_used_again_afterwards() -> None:
+    talk = Counted(10)
+    async with server(talk) as url, pool(url) as client:
+        for _ in range(5):
+            assert await read(await client.request("POST", "/", b""), SHORT_S) == b"ok"
+            await until(partial(rested, client._resting[0]))
+    assert talk.connections == 1
+
+
+async def test_a_connection_that_rests_is_not_used_yet() -> None:
+    talk = Counted(10)
+    async with server(talk) as url, pool(url) as client:
+        for _ in range(3):
+            assert await read(await client.request("POST", "/", b""), LONG_S) == b"ok"
+        assert talk.connections == len(client._open) == 3
+        assert await read(await client.request("POST", "/", b"")) == b"ok"
+        assert await read(await client.request("POST", "/", b"")) == b"ok"
+        assert talk.connections == 4
+
+
+async def test_a_server_that_closes_after_a_stream_costs_no_request() -> None:
+    """It does not say so beforehand: while the connection rests that shows."""
+    talk = Counted(1)
+    async with server(talk) as url, pool(url) as client:
+        for _ in range(5):
+            assert await read(await client.request("POST", "/", b""), SHORT_S) == b"ok"
+            await until(lambda: not client._open)
+            assert client._resting == []
+    assert talk.connections == 5
+
+
+async def test_a_server_that_speaks_while_the_connection_rests_is_not_asked_on_it_again() -> None:
+    talk = Counted(1, says=STREAM)
+    async with server(talk) as url, pool(url) as client:
+        assert await read(await client.request("POST", "/", b""), LONG_S) == b"ok"
+        assert len(client._resting) == 1
+        talk.say.set()
+        await until(lambda: not client._open)
+        assert client._resting == []
+        assert await read(await client.request("POST", "/", b"")) == b"ok"
+    assert talk.connections == 2
+
+
+async def test_only_so_many_connections_rest() -> None:
+    async with server(Counted(1, says=b"never")) as url, pool(url) as client:
+        responses = [await client.request("POST", "/", b"") for _ in range(_MOST_RESTING + 3)]
+        for response in responses:
+            await read(response, LONG_S)
+        await until(lambda: len(client._open) == _MOST_RESTING)
+        assert len(client._resting) == _MOST_RESTING
+
+
+async def test_a_rest_is_no_reason_to_keep_what_cannot_be_used_again() -> None:
+    closes = STREAM.replace(b"OK\r\n", b"OK\r\nconnection: close\r\n")
+    async with server(says(closes)) as url, pool(url) as client:
+        await read(await client.request("POST", "/", b""), LONG_S)
+        assert client._resting == []
+    async with server(Counted(1)) as url, pool(url, keep_idle_s=0.0) as client:
+        await read(await client.request("POST", "/", b""), LONG_S)
+        assert client._resting == []
+
+
+async def test_more_than_was_asked_for_is_nobodys_reply() -> None:
+    async with (
+        server(says(OK + b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nmore", OK)) as url,
+        pool(url) as client,
+    ):
+        assert await read(await client.request("GET", "/")) == b"ok"
+        await until(lambda: not client._open)
+        assert client._idle == []
+
+
+@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 100 Continue\r\n\r\n"])
+async def test_a_head_that_does_not_end_is_no_reply(begin: bytes) -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        while True:
+            writer.write(begin * 1000)
+            await writer.drain()
+
+    async with server(endless) as url, pool(url) as client:
+        with pytest.raises(ProtocolError, match="the head does not end"):
+            await client.request("GET", "/", limit_s=10.0)
+
+
 async def test_causes_are_told_apart() -> None:
     async with pool("http://127.0.0.1:9") as client:
         with pytest.raises(ConnectFailed):
@@ -175,6 +297,32 @@ async def test_waits_have_limits() -> None:
     async with server(mute) as url, pool(url) as client:
         with pytest.raises(TimeoutError):
             await client.request("GET", "/", limit_s=0.05)
+
+
+async def test_a_wait_that_was_longer_before_ends_in_its_own_time() -> None:
+    """One timer serves all waits of a connection, whichever is longer."""
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await reader.read()
+
+    async with server(once) as url, pool(url) as client:
+        await read(await client.request("GET", "/", limit_s=60.0))
+        (kept,) = client._idle
+        with pytest.raises(TimeoutError):
+            await client.request("POST", "/", b"", limit_s=0.02)
+        assert kept not in client._idle
+    async with server(once) as url, pool(url) as client:
+        await read(await client.request("GET", "/", limit_s=0.02))
+        again = asyncio.create_task(client.request("POST", "/", b"", limit_s=60.0))
+        (connection,) = client._open
+        await until(
+            lambda: connection._timer is not None and connection._timer.when() > again.get_loop().time() + 1
+        )
+        assert not again.done()
+        again.cancel()
+        await asyncio.wait([again])
 
 
 async def test_address_parts_become_headers() -> None:

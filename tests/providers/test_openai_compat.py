@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -199,3 +201,46 @@ async def test_a_server_of_one_model_has_it_resident(
     assert snapshot.url == scripted.url
     resident = snapshot.find_resident("tiny")
     assert resident is not None and resident.context_length == 2048
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_a_stream_after_another_loses_nothing_where_the_server_closes_its_connections(
+    closes: bool,
+) -> None:
+    """As llama-server does after a stream; where it does not, the connection is used again."""
+    connections = 0
+
+    async def streams(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with closing(writer):
+            while head := await head_of(reader):
+                await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r")[0]))
+                events = "".join(f"data: {one}\n\n" for one in (*content("hi"), STOP, "[DONE]")).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n")
+                writer.write(
+                    b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(events), events)
+                )
+                if closes:
+                    return
+
+    async with await asyncio.start_server(streams, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        provider = OpenAICompatProvider("lab", f"http://127.0.0.1:{port}", timeouts=LIMITS)
+        for _ in range(4):
+            assert text_of(await ask(provider)) == ("", "hi")
+            pool = provider._http._pool_here()
+            assert pool is not None
+            async with asyncio.timeout(10):
+                while any(kept.rests_until_s > kept.loop.time() for kept in pool._resting):  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+        await provider.close()
+    assert connections == (4 if closes else 1)
+
+
+async def head_of(reader: asyncio.StreamReader) -> bytes:
+    """Empty where nothing more is asked for."""
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return b""

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+import math
 import socket
 import ssl
 import zlib
-from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import cast
 from urllib.parse import unquote, urlsplit
@@ -24,6 +24,9 @@ _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEAD_BYTES = 64 * 1024
 _READ_AHEAD_BYTES = 1024 * 1024
 """So much of a reply may wait to be taken before the server is held back."""
+
+_MOST_RESTING = 64
+"""Connections that rest; beyond that one is closed instead."""
 
 
 class HttpError(Exception):
@@ -73,18 +76,25 @@ class Disconnected(HttpError):
 class Response:
     """A reply whose head has come. Take its body with ``readany``, then ``release`` or ``close`` it."""
 
+    __slots__ = (
+        "_complete",
+        "_connection",
+        "_error",
+        "_inflate",
+        "_parts",
+        "_waiting_bytes",
+        "headers",
+        "status",
+    )
+
     def __init__(self, connection: _Connection) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
         self._connection: _Connection | None = connection
-        self._loop = connection.loop
-        self._parts: deque[bytes] = deque()
+        self._parts: list[bytes] = []
         self._waiting_bytes = 0
         self._complete = False
         self._error: HttpError | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._until_s = 0.0
-        self._timer: asyncio.TimerHandle | None = None
         self._inflate: zlib._Decompress | None = None
 
     @property
@@ -99,58 +109,33 @@ class Response:
     async def readany(self, limit_s: float) -> bytes:
         """What has come and not been taken; empty at the end. Raises TimeoutError where nothing comes, or
         Disconnected or ProtocolError."""
+        connection = self._connection
         while not self._parts:
             if self._error is not None:
                 raise self._error
-            if self._complete:
+            if self._complete or connection is None:
                 return b""
-            await self._wait(limit_s)
-        data = self._parts.popleft() if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts.clear()
-        self._waiting_bytes = 0
-        if self._connection is not None:
-            self._connection.read_on()
-        return data
+            await connection.wait(limit_s)
+        parts, self._parts, self._waiting_bytes = self._parts, [], 0
+        if connection is not None:
+            connection.read_on()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def release(self) -> None:
-        """Gives the connection back; one whose reply is not whole is closed."""
-        self._stop_timer()
+    def release(self, *, rest_s: float = 0.0) -> None:
+        """Gives the connection back; one whose reply is not whole is closed.
+
+        It is not used again for ``rest_s``. Some servers close a connection after certain replies, streams
+        for instance, without having said so: one that comes into use just then loses its request.
+        """
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.done(reusable=self._complete and self._error is None)
+            connection.done(reusable=self._complete and self._error is None, rest_s=rest_s)
 
     def close(self) -> None:
         """Cuts the connection, by which the server learns that nobody waits any more."""
-        self._stop_timer()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.done(reusable=False)
-
-    async def _wait(self, limit_s: float) -> None:
-        """One timer for many waits: it is set anew only when it goes off too early."""
-        self._until_s = self._loop.time() + limit_s
-        if self._timer is None or self._timer.when() > self._until_s:
-            self._stop_timer()
-            self._timer = self._loop.call_at(self._until_s, self._late)
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _late(self) -> None:
-        self._timer = None
-        if self._waiter is None or self._waiter.done():
-            return
-        if self._loop.time() >= self._until_s:
-            self._waiter.set_exception(TimeoutError())
-        else:
-            self._timer = self._loop.call_at(self._until_s, self._late)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     # What the connection tells.
 
@@ -172,22 +157,21 @@ class Response:
                 return
         self._parts.append(data)
         self._waiting_bytes += len(data)
-        if self._waiting_bytes > _READ_AHEAD_BYTES and self._connection is not None:
-            self._connection.hold_back()
-        self._wake()
+        if self._connection is not None:
+            if self._waiting_bytes > _READ_AHEAD_BYTES:
+                self._connection.hold_back()
+            self._connection.wake()
 
     def _completed(self) -> None:
         self._complete = True
-        self._wake()
+        if self._connection is not None:
+            self._connection.wake()
 
     def _failed(self, error: HttpError) -> None:
         if not self._complete:
             self._error = error
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            if self._connection is not None:
+                self._connection.wake()
 
 
 class Pool:
@@ -217,9 +201,11 @@ class Pool:
         self._connect_s = connect_s
         self._keep_idle_s = keep_idle_s
         self._idle: list[_Connection] = []
+        self._resting: list[_Connection] = []
         self._open: set[_Connection] = set()
         self.closed = False
         self._head = self._fixed_head(dict(headers or {}), url.username, url.password)
+        self._beginning = functools.lru_cache(maxsize=64)(self._beginning_of)
 
     def _fixed_head(self, headers: dict[str, str], user: str | None, password: str | None) -> bytes:
         name = f"[{self._host}]" if ":" in self._host else _ascii_name(self._host)
@@ -251,10 +237,7 @@ class Pool:
         nothing twice: not for POST. ``pieces`` is a body whose length is not known.
         """
         head = self._request_head(method, path, body, headers or {}, chunked=pieces is not None)
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.usable:
-                continue
+        while (connection := self._kept()) is not None:
             try:
                 return await connection.exchange(method, head, body, pieces, limit_s)
             except Disconnected as error:
@@ -272,45 +255,65 @@ class Pool:
         for connection in tuple(self._open):
             connection.shut()
         self._idle.clear()
+        self._resting.clear()
         await asyncio.sleep(0)
 
     def abandon(self) -> None:
         """For a loop that has ended: what it held cannot be closed in order any more."""
         self.closed = True
         self._idle.clear()
+        self._resting.clear()
         self._open.clear()
 
-    def give_back(self, connection: _Connection) -> None:
-        if self._keep_idle_s > 0 and not self.closed:
-            connection.idle_until_s = connection.loop.time() + self._keep_idle_s
-            self._idle.append(connection)
-            self._drop_stale(connection.loop.time())
-        else:
+    def give_back(self, connection: _Connection, rest_s: float) -> None:
+        if self._keep_idle_s <= 0 or self.closed or (rest_s and len(self._resting) >= _MOST_RESTING):
             connection.shut()
+            return
+        now_s = connection.loop.time()
+        connection.rests_until_s, connection.idle_until_s = now_s + rest_s, now_s + self._keep_idle_s
+        (self._resting if rest_s else self._idle).append(connection)
+        self._drop_stale(now_s)
+
+    def _kept(self) -> _Connection | None:
+        """An open connection that may be used now: the one given back last, unless it still rests."""
+        if self._resting:
+            now_s = self._resting[0].loop.time()
+            while self._resting and self._resting[0].rests_until_s <= now_s:
+                self._idle.append(self._resting.pop(0))
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                return connection
+        return None
 
     def _drop_stale(self, now_s: float) -> None:
         """The oldest are at the front: the last one given back is used first."""
-        while self._idle and self._idle[0].idle_until_s < now_s:
-            self._idle.pop(0).shut()
+        for kept in (self._idle, self._resting):
+            while kept and kept[0].idle_until_s < now_s:
+                kept.pop(0).shut()
 
     def lost(self, connection: _Connection) -> None:
         self._open.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        for kept in (self._idle, self._resting):
+            if connection in kept:
+                kept.remove(connection)
 
     def _request_head(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], *, chunked: bool
     ) -> bytes:
-        target = f"{self._path}{path}"
-        if not target.isascii() or any(c <= " " for c in target):
-            raise InvalidAddress(target)
         own = b"".join(map(_line, headers.items()))
         if chunked:
             own += b"transfer-encoding: chunked\r\n"
         elif body is not None:
             own += b"content-length: %d\r\n" % len(body)
-        line = b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), target.encode("ascii"))
-        return b"".join((line, self._head, own, b"\r\n"))
+        return b"%b%b\r\n" % (self._beginning(method, path), own)
+
+    def _beginning_of(self, method: str, path: str) -> bytes:
+        """The first line of a request, and what stands in all of them. Raises InvalidAddress."""
+        target = f"{self._path}{path}"
+        if not target.isascii() or any(c <= " " for c in target):
+            raise InvalidAddress(target)
+        return b"%b %b HTTP/1.1\r\n%b" % (method.encode("ascii"), target.encode("ascii"), self._head)
 
     async def _connect(self, limit_s: float | None) -> _Connection:
         loop = asyncio.get_running_loop()
@@ -347,14 +350,34 @@ class Pool:
 class _Connection(asyncio.Protocol):
     """One connection: one reply after the other."""
 
+    __slots__ = (
+        "_begun",
+        "_head_bytes",
+        "_headers",
+        "_keep_alive",
+        "_parser",
+        "_paused",
+        "_pool",
+        "_response",
+        "_timer",
+        "_transport",
+        "_until_close",
+        "_until_s",
+        "_waiter",
+        "_without_body",
+        "_writable",
+        "idle_until_s",
+        "loop",
+        "rests_until_s",
+    )
+
     def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.idle_until_s = 0.0
+        self.rests_until_s = self.idle_until_s = 0.0
         self._pool = pool
         self._transport: asyncio.Transport | None = None
-        self._parser: httptools.HttpResponseParser | None = None
+        self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
-        self._head_waiter: asyncio.Future[Response] | None = None
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
         self._begun = False
@@ -363,6 +386,9 @@ class _Connection(asyncio.Protocol):
         self._keep_alive = False
         self._paused = False
         self._writable: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._until_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def usable(self) -> bool:
@@ -384,28 +410,58 @@ class _Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             raise Disconnected(begun=False)
-        self._parser = httptools.HttpResponseParser(self)
-        self._response = Response(self)
+        response = self._response = Response(self)
+        self._head_bytes = 0
         self._begun = self._until_close = self._keep_alive = False
         self._without_body = method == "HEAD"
-        self._head_waiter = self.loop.create_future()
-        timer = None if limit_s is None else self.loop.call_later(limit_s, self._late)
         try:
             transport.write(head if not body else head + body)
             if pieces is not None:
                 await self._send(transport, pieces)
-            return await self._head_waiter
+            while not response.status:
+                if response._error is not None:
+                    raise response._error
+                await self.wait(limit_s)
         except BaseException:
             self.shut()
             raise
+        return response
+
+    async def wait(self, limit_s: float | None) -> None:
+        """Until something has come. Raises TimeoutError.
+
+        One timer for many waits, those of later replies too: it is set anew only when it goes off too early.
+        """
+        if limit_s is None:
+            self._until_s = math.inf
+        else:
+            self._until_s = self.loop.time() + limit_s
+            if self._timer is None or self._timer.when() > self._until_s:
+                self._stop_timer()
+                self._timer = self.loop.call_at(self._until_s, self._late)
+        self._waiter = self.loop.create_future()
+        try:
+            await self._waiter
         finally:
-            self._head_waiter = None
-            if timer is not None:
-                timer.cancel()
+            self._waiter = None
+
+    def wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _late(self) -> None:
-        if self._head_waiter is not None and not self._head_waiter.done():
-            self._head_waiter.set_exception(TimeoutError())
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self.loop.time() >= self._until_s:
+            self._waiter.set_exception(TimeoutError())
+        elif self._until_s < math.inf:
+            self._timer = self.loop.call_at(self._until_s, self._late)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def _send(self, transport: asyncio.Transport, pieces: AsyncIterator[bytes]) -> None:
         async for piece in pieces:
@@ -417,11 +473,11 @@ class _Connection(asyncio.Protocol):
                 return
         transport.write(b"0\r\n\r\n")
 
-    def done(self, *, reusable: bool) -> None:
-        self._response = self._parser = None
+    def done(self, *, reusable: bool, rest_s: float = 0.0) -> None:
+        self._response = None
         if reusable and self._keep_alive and self._transport is not None:
             self.read_on()
-            self._pool.give_back(self)
+            self._pool.give_back(self, rest_s)
         else:
             self.shut()
 
@@ -454,6 +510,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._stop_timer()
         self.resume_writing()
         self._pool.lost(self)
         response = self._response
@@ -462,47 +519,44 @@ class _Connection(asyncio.Protocol):
         if self._until_close and exc is None:
             response._completed()
             return
-        self._fail(Disconnected(begun=self._begun))
+        response._failed(Disconnected(begun=self._begun))
 
     def data_received(self, data: bytes) -> None:
-        if self._parser is None:  # a server that speaks without being asked
+        response = self._response
+        if response is None:  # a server that speaks without being asked
             self.shut()
             return
         self._begun = True
-        if self._head_waiter is not None and not self._head_waiter.done():
-            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(ProtocolError(str(error)))
-            self.shut()
+            self._garbage(response, str(error))
+        else:
+            if not response.status:
+                self._head_bytes += len(data)
+                if self._head_bytes > _HEAD_BYTES:
+                    self._garbage(response, "the head does not end")
 
-    def _fail(self, error: HttpError) -> None:
-        if self._head_waiter is not None and not self._head_waiter.done():
-            self._head_waiter.set_exception(error)
-        elif self._response is not None:
-            self._response._failed(error)
+    def _garbage(self, response: Response, why: str) -> None:
+        response._failed(ProtocolError(why))
+        self.shut()
 
     # httptools
 
     def on_message_begin(self) -> None:
         self._headers = {}
-        self._head_bytes = 0
+        if self._response is None or self._response._complete:
+            raise ProtocolError("more than was asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > _HEAD_BYTES:
-            raise ProtocolError("the head does not end")
         key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
         known = self._headers.get(key)
         self._headers[key] = text if known is None else f"{known}, {text}"
 
     def on_headers_complete(self) -> None:
-        parser, response, waiter = self._parser, self._response, self._head_waiter
-        if parser is None or response is None or waiter is None or waiter.done():
-            return
+        parser, response = self._parser, self._response
         status = parser.get_status_code()
-        if status < 200:
+        if response is None or status < 200:
             return
         headers = self._headers
         response._begin(status, headers)
@@ -510,7 +564,7 @@ class _Connection(asyncio.Protocol):
         framed = "content-length" in headers or "chunked" in headers.get("transfer-encoding", "").lower()
         empty = self._without_body or status in (204, 304)
         self._until_close = not framed and not empty
-        waiter.set_result(response)
+        self.wake()
         if self._without_body:
             self._keep_alive = False  # the parser waits for a body that a reply to HEAD never has
             response._completed()
@@ -521,7 +575,7 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         response = self._response
-        if response is not None and response.status >= 200:
+        if response is not None and response.status:
             response._completed()
 
 

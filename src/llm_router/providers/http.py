@@ -98,14 +98,14 @@ class HttpHost:
         *,
         model: str = "",
         timeouts: Timeouts | None = None,
-        keep: bool = True,
+        rest_s: float = 0.0,
     ) -> AbstractAsyncContextManager[Lines]:
         """POST JSON → the reply's lines as they come, without their ends; empty ones too.
 
-        Leaving the block early closes the connection, which cancels the generation on the server. Without
-        ``keep`` the connection is not used again either way.
+        Leaving the block early closes the connection, which cancels the generation on the server. Else it is
+        used again, but not for ``rest_s``, in which a server may still close it.
         """
-        return _LinesExchange(self, path, body, model, timeouts or self.timeouts, keep=keep)
+        return _LinesExchange(self, path, body, model, timeouts or self.timeouts, rest_s=rest_s)
 
     @asynccontextmanager
     async def passed_on(
@@ -326,17 +326,17 @@ class Passed:
 class _LinesExchange:
     """A reply as lines, for the time of a block."""
 
-    __slots__ = ("_body", "_host", "_keep", "_model", "_path", "_response", "_timeouts")
+    __slots__ = ("_body", "_host", "_model", "_path", "_response", "_rest_s", "_timeouts")
 
     def __init__(
-        self, host: HttpHost, path: str, body: JsonObject, model: str, timeouts: Timeouts, *, keep: bool
+        self, host: HttpHost, path: str, body: JsonObject, model: str, timeouts: Timeouts, *, rest_s: float
     ) -> None:
         self._host = host
         self._path = path
         self._body = body
         self._model = model
         self._timeouts = timeouts
-        self._keep = keep
+        self._rest_s = rest_s
         self._response: Response | None = None
 
     async def __aenter__(self) -> Lines:
@@ -348,12 +348,8 @@ class _LinesExchange:
         return Lines(self._host, response, self._model, timeouts, begins_by_s)
 
     async def __aexit__(self, *_: object) -> None:
-        if self._response is None:
-            return
-        if self._keep:
-            self._response.release()
-        else:
-            self._response.close()
+        if self._response is not None:
+            self._response.release(rest_s=self._rest_s)
 
 
 class Lines:

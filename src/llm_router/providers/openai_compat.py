@@ -27,6 +27,9 @@ _COMPLETIONS = "/v1/completions"
 _KEEP_IDLE_S = 4.0
 """Servers on uvicorn close a connection that was idle for 5 s."""
 
+_REST_S = 0.05
+"""llama-server closes a connection after a stream, without saying so: just as it would be used again."""
+
 _event_decoder = msgspec.json.Decoder(wire.Event)
 
 
@@ -107,8 +110,7 @@ class OpenAICompatProvider:
         answer = _Reading(call, sent)
         body = _body(path, call, sent)
         async with (
-            # llama-server closes a connection after a stream, just as it is used again
-            self._http.lines(path, body, model=call.model, timeouts=call.timeouts, keep=False) as lines,
+            self._http.lines(path, body, model=call.model, timeouts=call.timeouts, rest_s=_REST_S) as lines,
             aclosing(events(lines)) as events_of_answer,
         ):
             try:
