@@ -1,20 +1,22 @@
 """The words for a decision: what kind of task, which model, why, who is next, why not the others.
 
-All of them are frozen values without behaviour beyond reading (structs where many are made for every
-request); ``as_json`` of a ``Decision`` is the
+All of them are frozen values without behaviour beyond reading; ``as_json`` of a ``Decision`` is the
 documented shape that every front shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import cached_property
 from operator import itemgetter
-from typing import Literal
+from typing import Any, Literal
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from llm_router.request import JsonObject
+
+_encode = msgspec.json.Encoder().encode
 
 StageName = Literal["explicit", "rules", "encoder", "mission_control", "default"]
 
@@ -53,8 +55,7 @@ class StageResult(Struct, frozen=True):
     broken: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Classification:
+class Classification(Struct, frozen=True):
     """Which kind of task this is. ``probabilities`` sum to 1 over the categories that were possible."""
 
     category: str
@@ -66,8 +67,7 @@ class Classification:
     trail: tuple[StageResult, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(Struct, frozen=True):
     """Why a model may not take this task: one code and one sentence with numbers."""
 
     model: str
@@ -152,8 +152,7 @@ class Candidate(Struct, frozen=True):
         return total_s if total_s > deadline_s else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Savings:
+class Savings(Struct, frozen=True):
     """Against always using the fleet's baseline model, both resident: GB of memory and seconds per answer."""
 
     baseline: str
@@ -161,90 +160,25 @@ class Savings:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What the router decided for one request.
+class Ranking(Struct, frozen=True, dict=True):
+    """Who may answer and who may not: the part of a decision that many requests share.
 
-    ``selected_model`` is the fleet's choice for the category. ``chain`` holds the models that may answer
-    here, best first: ``chain[0]`` answers, the rest are the fallback. It is empty where nothing can answer.
-    ``planned`` holds the models of the category that could take the task if a host had them. ``deadline_s``
-    is how long the request may take, None where it was decided without a limit.
+    ``chain`` holds the models that may answer here, best first: ``chain[0]`` answers, the rest are the
+    fallback. It is empty where nothing can answer. ``planned`` holds the models of the category that could
+    take the task if a host had them. ``deadline_s`` is how long the request may take, None where it was
+    decided without a limit.
     """
 
-    classification: Classification
-    selected_model: str
-    chain: tuple[Candidate, ...]
-    rejected: tuple[Rejection, ...]
-    reasons: tuple[str, ...]
-    model_params: str
-    model_size_gb: float
-    request_tokens: int
+    chain: tuple[Candidate, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
     planned: tuple[str, ...] = ()
     savings: Savings | None = None
-    decision_id: str = ""
-    elapsed_ms: float = 0.0
-    warnings: tuple[str, ...] = field(default=())
     deadline_s: float | None = None
 
-    @property
-    def category(self) -> str:
-        return self.classification.category
-
-    @property
-    def confidence(self) -> float:
-        return self.classification.confidence
-
-    @property
-    def answer(self) -> Candidate | None:
-        return self.chain[0] if self.chain else None
-
-    @property
-    def answer_model(self) -> str | None:
-        return self.chain[0].model if self.chain else None
-
-    @property
-    def routing_reasoning(self) -> str:
-        return "; ".join(self.reasons)
-
-    def stamped(self, decision_id: str, elapsed_ms: float) -> Decision:
-        """The same decision with its own name and the time it took."""
-        return Decision(  # what ``dataclasses.replace`` does, in half the time
-            self.classification,
-            self.selected_model,
-            self.chain,
-            self.rejected,
-            self.reasons,
-            self.model_params,
-            self.model_size_gb,
-            self.request_tokens,
-            self.planned,
-            self.savings,
-            decision_id,
-            elapsed_ms,
-            self.warnings,
-            self.deadline_s,
-        )
-
     def as_json(self) -> JsonObject:
-        """The documented shape (docs/reference/decision.md); numbers are rounded, nothing is dropped."""
-        answer = self.answer
-        top = sorted(self.classification.probabilities.items(), key=itemgetter(1), reverse=True)
+        """Its keys of the documented shape."""
+        answer = self.chain[0] if self.chain else None
         return {
-            "decision_id": self.decision_id,
-            "category": self.category,
-            "selected_model": self.selected_model,
-            "answer_model": self.answer_model,
-            "answer_host": answer.host if answer else None,
-            "stand_in": answer.stand_in if answer else False,
-            "confidence": round(self.confidence, 4),
-            "stage": self.classification.stage,
-            "model_params": self.model_params,
-            "model_size_gb": self.model_size_gb,
-            "routing_reasoning": self.routing_reasoning,
-            "reasons": list(self.reasons),
-            "evidence": [{"code": e.code, "text": e.text} for e in self.classification.evidence],
-            "probabilities": {name: round(p, 4) for name, p in top[:5]},
-            "stages": [_stage_json(stage) for stage in self.classification.trail],
             "fallback": [_candidate_json(c) for c in self.chain[1:]],
             "planned": list(self.planned),
             "rejected": [
@@ -262,6 +196,107 @@ class Decision:
                 "memory_gb": round(self.savings.memory_gb, 1),
                 "seconds": round(self.savings.seconds, 1),
             },
+        }
+
+    @cached_property
+    def encoded(self) -> Mapping[str, Raw]:
+        """The same as JSON text, made once for all decisions that share it."""
+        return {name: Raw(_encode(value)) for name, value in self.as_json().items()}
+
+
+class Decision(Struct, frozen=True):
+    """What the router decided for one request.
+
+    ``selected_model`` is the fleet's choice for the category; ``ranking`` says who answers and who does not.
+    """
+
+    classification: Classification
+    selected_model: str
+    ranking: Ranking
+    reasons: tuple[str, ...]
+    model_params: str
+    model_size_gb: float
+    request_tokens: int
+    warnings: tuple[str, ...] = ()
+    decision_id: str = ""
+    elapsed_ms: float = 0.0
+
+    @property
+    def category(self) -> str:
+        return self.classification.category
+
+    @property
+    def confidence(self) -> float:
+        return self.classification.confidence
+
+    @property
+    def chain(self) -> tuple[Candidate, ...]:
+        return self.ranking.chain
+
+    @property
+    def rejected(self) -> tuple[Rejection, ...]:
+        return self.ranking.rejected
+
+    @property
+    def planned(self) -> tuple[str, ...]:
+        return self.ranking.planned
+
+    @property
+    def savings(self) -> Savings | None:
+        return self.ranking.savings
+
+    @property
+    def deadline_s(self) -> float | None:
+        return self.ranking.deadline_s
+
+    @property
+    def answer(self) -> Candidate | None:
+        return self.ranking.chain[0] if self.ranking.chain else None
+
+    @property
+    def answer_model(self) -> str | None:
+        return self.ranking.chain[0].model if self.ranking.chain else None
+
+    @property
+    def routing_reasoning(self) -> str:
+        return "; ".join(self.reasons)
+
+    def stamped(self, decision_id: str, elapsed_ms: float) -> Decision:
+        """The same decision with its own name and the time it took."""
+        return msgspec.structs.replace(self, decision_id=decision_id, elapsed_ms=elapsed_ms)
+
+    def with_chain(self, chain: tuple[Candidate, ...]) -> Decision:
+        """The same decision, to be answered by these."""
+        return msgspec.structs.replace(self, ranking=msgspec.structs.replace(self.ranking, chain=chain))
+
+    def as_json(self) -> JsonObject:
+        """The documented shape (docs/reference/decision.md); numbers are rounded, nothing is dropped."""
+        return self._told(self.ranking.as_json())
+
+    def encoded(self) -> bytes:
+        """The same as JSON text."""
+        return _encode(self._told(self.ranking.encoded))
+
+    def _told(self, ranking: Mapping[str, Any]) -> JsonObject:
+        answer, classification, reasons = self.answer, self.classification, self.reasons
+        top = sorted(classification.probabilities.items(), key=itemgetter(1), reverse=True)
+        return {
+            "decision_id": self.decision_id,
+            "category": classification.category,
+            "selected_model": self.selected_model,
+            "answer_model": answer.model if answer else None,
+            "answer_host": answer.host if answer else None,
+            "stand_in": answer.stand_in if answer else False,
+            "confidence": round(classification.confidence, 4),
+            "stage": classification.stage,
+            "model_params": self.model_params,
+            "model_size_gb": self.model_size_gb,
+            "routing_reasoning": "; ".join(reasons),
+            "reasons": list(reasons),
+            "evidence": [{"code": e.code, "text": e.text} for e in classification.evidence],
+            "probabilities": {name: round(p, 4) for name, p in top[:5]},
+            "stages": [_stage_json(stage) for stage in classification.trail],
+            **ranking,
             "request_tokens": self.request_tokens,
             "warnings": list(self.warnings),
             "elapsed_ms": round(self.elapsed_ms, 3),

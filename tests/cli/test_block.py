@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import replace
 from textwrap import dedent
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
+from msgspec.structs import replace
 from rich.cells import cell_len
 from rich.console import Console
 
 from llm_router.cli import wording
 from llm_router.cli.render import decision_block
-from llm_router.decision import Candidate, Classification, Decision, Estimate, Evidence, Rejection, Savings
+from llm_router.decision import (
+    Candidate,
+    Classification,
+    Decision,
+    Estimate,
+    Evidence,
+    Ranking,
+    Rejection,
+    Savings,
+)
 
 UNREACHABLE = "no answer from spark-1 at http://spark-1:11434: connection refused"
 
@@ -34,6 +43,11 @@ def candidate(model: str, *, load_s: float = 0.0, host: str = "spark-1", stand_i
     )
 
 
+def ranked(decision: Decision, **changes: Any) -> Decision:
+    """The same decision with another ranking."""
+    return replace(decision, ranking=replace(decision.ranking, **changes))
+
+
 HEALTHY = Decision(
     classification=Classification(
         "structured_data",
@@ -44,17 +58,21 @@ HEALTHY = Decision(
         elapsed_ms=0.3,
     ),
     selected_model="qwen2.5:14b",
-    chain=(
-        candidate("qwen2.5:14b"),
-        candidate("gpt-oss:20b"),
-        candidate("qwen2.5:72b", load_s=19.4),
-    ),
-    rejected=(
-        Rejection("phi4", "not_installed", "not installed on spark-1", "spark-1"),
-        Rejection("mistral:7b", "not_installed", "not installed on spark-1", "spark-1"),
-        Rejection(
-            "deepseek-v3", "memory", "needs 405 GB with its context, spark-1 can use 112 GB", "spark-1"
+    ranking=Ranking(
+        chain=(
+            candidate("qwen2.5:14b"),
+            candidate("gpt-oss:20b"),
+            candidate("qwen2.5:72b", load_s=19.4),
         ),
+        rejected=(
+            Rejection("phi4", "not_installed", "not installed on spark-1", "spark-1"),
+            Rejection("mistral:7b", "not_installed", "not installed on spark-1", "spark-1"),
+            Rejection(
+                "deepseek-v3", "memory", "needs 405 GB with its context, spark-1 can use 112 GB", "spark-1"
+            ),
+        ),
+        planned=("qwen2.5:14b", "gpt-oss:20b", "qwen2.5:72b"),
+        savings=Savings("qwen2.5:72b", 38.2, 84.4),
     ),
     reasons=(
         "structured_data, decided by the encoder: spoken for by “sql”, “average”",
@@ -65,14 +83,16 @@ HEALTHY = Decision(
     model_params="14B",
     model_size_gb=9.0,
     request_tokens=20,
-    planned=("qwen2.5:14b", "gpt-oss:20b", "qwen2.5:72b"),
-    savings=Savings("qwen2.5:72b", 38.2, 84.4),
 )
 
 STAND_IN = replace(
-    HEALTHY,
-    chain=(candidate("smollm2:135m", host="embedded", stand_in=True),),
-    rejected=tuple(Rejection(model, "host_unreachable", UNREACHABLE, "spark-1") for model in HEALTHY.planned),
+    ranked(
+        HEALTHY,
+        chain=(candidate("smollm2:135m", host="embedded", stand_in=True),),
+        rejected=tuple(
+            Rejection(model, "host_unreachable", UNREACHABLE, "spark-1") for model in HEALTHY.planned
+        ),
+    ),
     reasons=(
         *HEALTHY.reasons[:2],
         f"qwen2.5:14b is not reachable ({UNREACHABLE}), so the embedded smollm2:135m stands in",
@@ -152,7 +172,7 @@ def test_a_line_feed_in_the_evidence_does_not_break_the_block(feed: str) -> None
 def test_the_reason_of_a_stand_in_is_the_true_one() -> None:
     def reason(code: str, why: str) -> str | None:
         rejection = Rejection("qwen2.5:14b", code, why)  # type: ignore[arg-type]
-        return wording.instead(replace(STAND_IN, rejected=(rejection,)))
+        return wording.instead(ranked(STAND_IN, rejected=(rejection,)))
 
     ending = "→ answered by embedded smollm2:135m"
     assert reason("not_installed", "x") == f"qwen2.5:14b is not installed here {ending}"
@@ -165,13 +185,13 @@ def test_the_reason_of_a_stand_in_is_the_true_one() -> None:
 
 def test_another_model_of_the_fleet_is_named_with_the_reason() -> None:
     gone = Rejection("qwen2.5:14b", "not_installed", "not installed on spark-1")
-    decision = replace(HEALTHY, chain=HEALTHY.chain[1:], rejected=(gone,))
+    decision = ranked(HEALTHY, chain=HEALTHY.chain[1:], rejected=(gone,))
     assert wording.instead(decision) == "qwen2.5:14b is not installed here → answered by gpt-oss:20b"
     assert block(decision).startswith("structured_data → gpt-oss:20b ")
 
 
 def test_nothing_that_can_answer_is_said_plainly() -> None:
-    decision = replace(STAND_IN, chain=())
+    decision = ranked(STAND_IN, chain=())
     assert wording.instead(decision) == "qwen2.5:14b is not reachable here → nothing here can answer"
 
 
@@ -186,21 +206,21 @@ def test_nothing_that_can_answer_is_said_plainly() -> None:
     ],
 )
 def test_savings_are_told_with_either_sign(memory_gb: float, seconds: float, told: tuple[str, str]) -> None:
-    assert wording.savings(replace(HEALTHY, savings=Savings("big", memory_gb, seconds))) == told
+    assert wording.savings(ranked(HEALTHY, savings=Savings("big", memory_gb, seconds))) == told
 
 
 def test_the_only_candidate_says_that_nobody_follows() -> None:
-    assert wording.following(replace(HEALTHY, chain=HEALTHY.chain[:1])) == "no other model may take it"
+    assert wording.following(ranked(HEALTHY, chain=HEALTHY.chain[:1])) == "no other model may take it"
 
 
 def test_hosts_are_named_in_the_chain_where_there_are_several() -> None:
-    decision = replace(HEALTHY, chain=(HEALTHY.chain[0], candidate("phi4", host="spark-2", load_s=7)))
+    decision = ranked(HEALTHY, chain=(HEALTHY.chain[0], candidate("phi4", host="spark-2", load_s=7)))
     assert wording.following(decision) == "phi4 (on spark-2, load ≈ 7 s)"
 
 
 def test_a_long_group_is_cut_short_only_where_its_names_stand_above() -> None:
     gone = tuple(Rejection(m, "host_unreachable", UNREACHABLE) for m in ("a", "b", "c", "d"))
-    full = replace(STAND_IN, rejected=gone, planned=("a", "b", "c", "d"))
+    full = ranked(STAND_IN, rejected=gone, planned=("a", "b", "c", "d"))
     assert "not reachable: a, b and 2 more (" in block(full)
-    assert "not reachable: a, b, c, d (" in block(replace(full, planned=("a", "b", "c")))
-    assert "not reachable: a, b, c, d (" in block(replace(full, chain=HEALTHY.chain))
+    assert "not reachable: a, b, c, d (" in block(ranked(full, planned=("a", "b", "c")))
+    assert "not reachable: a, b, c, d (" in block(ranked(full, chain=HEALTHY.chain))

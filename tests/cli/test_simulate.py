@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import Invoke
 
 from llm_router.answer import Usage
-from llm_router.decision import Classification, Decision
+from llm_router.decision import Classification, Decision, Ranking
 from llm_router.records.record import RequestRecord
 from llm_router.records.settings import RecordSettings
 from llm_router.records.writer import Recorder
@@ -130,7 +130,7 @@ def test_a_trace_at_other_rates(invoke: Invoke, folder: Path) -> None:
 
 def decision(category: str) -> Decision:
     kind = Classification(category, 1.0, "explicit", {category: 1.0})
-    return Decision(kind, "qwen2.5:14b", (), (), (), "14B", 9.0, 500, decision_id="ab" * 16)
+    return Decision(kind, "qwen2.5:14b", Ranking(), (), "14B", 9.0, 500, decision_id="ab" * 16)
 
 
 def test_the_records_of_a_gateway_are_a_trace(invoke: Invoke, folder: Path) -> None:

@@ -146,7 +146,7 @@ async def test_behind_a_load_that_hangs_nobody_waits_for_one_that_would_hang_as_
             for request in requests:
                 found = await router.decide(request)
                 chain = tuple(sorted(found.chain, key=lambda candidate: candidate.host))
-                decision = replace(found, chain=chain)
+                decision = found.with_chain(chain)
                 asking.append(asyncio.ensure_future(router.run(request, decision=decision)))
             answers = answers_in(await ends_of(asking))
             assert [answer.model for answer in answers] == [request.model for request in requests]

@@ -385,3 +385,29 @@ def test_every_json_decision_has_the_documented_keys(fleet: Fleet) -> None:
     assert wanted | {"reasons", "rejected", "fallback"} <= set(told)
     assert told["answer_model"] is None
     msgspec.json.encode(told)
+
+
+@pytest.mark.parametrize("here", ["all of it", "nothing"])
+def test_a_decision_as_text_says_what_it_says_as_values(fleet: Fleet, here: str) -> None:
+    there = world(fleet, whole_fleet(fleet) if here == "all of it" else host_down())
+    for name in fleet.categories:
+        decision = decide(ask(), classified(name), there)
+        other = decide(ask("Say another"), classified(name), there).stamped("f" * 32, 1.25)
+        shortened = other.with_chain(other.chain[:1])
+        for one in (decision, other, shortened, decision):
+            told = one.as_json()
+            assert msgspec.json.decode(one.encoded()) == told
+            assert list(told) == list(msgspec.json.decode(one.encoded()))
+        assert other.as_json()["decision_id"] == "f" * 32
+        assert shortened.as_json()["fallback"] == []
+        assert shortened.rejected == other.rejected
+
+
+def test_what_is_given_as_values_may_be_changed(fleet: Fleet) -> None:
+    there = world(fleet, whole_fleet(fleet))
+    decision = decide(ask(), classified("simple_chat"), there)
+    told = decision.as_json()
+    before = msgspec.json.encode(told)
+    assert isinstance(told["fallback"], list)
+    told["fallback"].clear()
+    assert msgspec.json.encode(decide(ask(), classified("simple_chat"), there).as_json()) == before

@@ -144,7 +144,7 @@ async def _decided(router: Router, number: int, text: bytes | None, tally: Tally
         tally.failure(number, error)
         return _encoder.encode({"error": error.as_json(), "line": number}) + b"\n"
     tally.decided += 1
-    return _encoder.encode(decision.as_json()) + b"\n"
+    return decision.encoded() + b"\n"
 
 
 def _summary(tally: Tally, elapsed_s: float) -> None:

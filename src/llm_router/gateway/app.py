@@ -286,7 +286,7 @@ class Gateway:
         decision = served.decision = visit.decision = await visit.router.decide(request)
         decision = visit.caller.allowed(decision)
         if without_fallback:
-            decision = replace(decision, chain=decision.chain[:1])
+            decision = decision.with_chain(decision.chain[:1])
         served.decision = decision
         if request.kind is ApiKind.EMBEDDING:
             await self._vectors(visit, asked, decision, served)

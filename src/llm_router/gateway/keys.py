@@ -11,7 +11,6 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -176,7 +175,7 @@ class Caller:
                 why=f"it would be answered by {', '.join(c.model for c in decision.chain[:3])}",
                 hint="ask for something else, or use another key",
             )
-        return replace(decision, chain=chain)
+        return decision.with_chain(chain)
 
 
 ANYONE = Caller()

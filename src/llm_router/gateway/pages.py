@@ -134,7 +134,7 @@ async def _route(visit: Visit) -> None:
             request = replace(request, timeout_s=timeout_s)
         visit.may_ask(request)
         decision = caller.allowed(await visit.router.decide(request))
-        visit.reply(200, _encoder.encode(decision.as_json()))
+        visit.reply(200, decision.encoded())
 
 
 async def _hosts(visit: Visit) -> None:

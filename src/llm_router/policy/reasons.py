@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llm_router.decision import Candidate, Classification, Rejection
+from llm_router.decision import Candidate, Classification, Ranking, Rejection
 from llm_router.request import RELOADING_OPTIONS, RouteRequest
 
 _STAGES = {
@@ -16,35 +16,32 @@ _STAGES = {
 }
 
 
-def reasons(
-    request: RouteRequest,
-    classification: Classification,
-    selected: str,
-    chain: Sequence[Candidate],
-    rejected: Sequence[Rejection],
-    *,
-    considered: int,
-    deadline_s: float | None = None,
-) -> tuple[str, ...]:
-    """Why this category, why this model, what it costs here; the first sentence is about the task.
+def of_category(classification: Classification) -> str:
+    """Why this kind of task: the first of the reasons."""
+    stage = _STAGES[classification.stage]
+    because = "; ".join([evidence.text for evidence in classification.evidence[:2]])
+    return f"{classification.category}, {stage}" + (f": {because}" if because else "")
 
-    ``deadline_s`` is how long the request may take.
-    """
-    told = [_category_sentence(classification)]
-    if request.model is not None:
-        told.append(f"{selected} was asked for by name")
-    else:
-        told.append(f"{selected} is the fleet's choice for {classification.category}")
+
+def of_selected(selected: str, category: str, *, named: bool) -> str:
+    """Why this model was meant; ``named`` says that the caller asked for it."""
+    return (
+        f"{selected} was asked for by name" if named else f"{selected} is the fleet's choice for {category}"
+    )
+
+
+def of_ranking(ranking: Ranking, selected: str, *, considered: int) -> tuple[str, ...]:
+    """Who answers and why, and what it costs here. ``considered`` is how many models came into question."""
+    chain, rejected = ranking.chain, ranking.rejected
     if not chain:
-        told.append(f"nothing here can answer: {_because(selected, rejected)}")
-        return tuple(told)
+        return (f"nothing here can answer: {_because(selected, rejected)}",)
     best = chain[0]
     if best.stand_in:
-        told.append(f"{_because(selected, rejected)}, so the embedded {best.model} stands in")
-        return tuple(told)
+        return (f"{_because(selected, rejected)}, so the embedded {best.model} stands in",)
+    told = []
     own = next((candidate for candidate in chain if candidate.model == selected), None)
     if best.model != selected:
-        why = _because(selected, rejected) if own is None else _outweighed(own, best, deadline_s)
+        why = _because(selected, rejected) if own is None else _outweighed(own, best, ranking.deadline_s)
         told.append(f"{best.model} answers instead: {why}")
     eligible = len({candidate.model for candidate in chain})
     told.append(f"{eligible} of {considered} candidates may take it" if considered > 1 else "it may take it")
@@ -82,12 +79,6 @@ def warnings(
     if request.think and not best.can_think:
         told.append(f"{best.model} cannot think aloud; it was not asked to")
     return tuple(told)
-
-
-def _category_sentence(classification: Classification) -> str:
-    stage = _STAGES[classification.stage]
-    because = "; ".join(evidence.text for evidence in classification.evidence[:2])
-    return f"{classification.category}, {stage}" + (f": {because}" if because else "")
 
 
 def _because(selected: str, rejected: Sequence[Rejection]) -> str:

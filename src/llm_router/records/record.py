@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from llm_router.answer import Attempt, Usage
 from llm_router.decision import Decision
 from llm_router.hosts.speeds import NOT_MEASURED, Measured
-from llm_router.request import JsonObject
+
+_encode = msgspec.json.Encoder().encode
 
 
 class RequestRecord(Struct, frozen=True):
@@ -47,11 +48,11 @@ class RequestRecord(Struct, frozen=True):
     served_as: str = ""
     measured: Measured = NOT_MEASURED
 
-    def details(self) -> JsonObject:
-        """Everything that has no column of its own, the whole decision first."""
+    def details(self) -> bytes:
+        """Everything that has no column of its own as JSON text, the whole decision first."""
         usage = self.usage
-        return {
-            "decision": self.decision.as_json() if self.decision is not None else None,
+        told = {
+            "decision": Raw(self.decision.encoded()) if self.decision is not None else None,
             "attempts": [attempt.as_json() for attempt in self.attempts],
             "endpoint": self.endpoint,
             "asked_model": self.asked_model,
@@ -65,7 +66,8 @@ class RequestRecord(Struct, frozen=True):
             "load_s": usage.load_s,
             "prefill_s": usage.prefill_s,
             "decode_s": usage.decode_s,
-            "warnings": list(self.warnings),
+            "warnings": self.warnings,
             "served_as": self.served_as,
-            "measured": None if self.measured.empty else msgspec.to_builtins(self.measured),
+            "measured": None if self.measured.empty else self.measured,
         }
+        return _encode(told)

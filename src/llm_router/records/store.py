@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-import msgspec
-
 from llm_router.records.record import RequestRecord
 
 SCHEMA_VERSION = 1
@@ -58,8 +56,6 @@ Row = tuple[object, ...]
 _TASK = 15
 """Place of the task's text in a row that is not written yet; its hash stands there in the file."""
 
-_encode = msgspec.json.Encoder().encode
-
 
 class TooNew(Exception):
     """The file was written by a later version of this program."""
@@ -85,7 +81,7 @@ def row_of(record: RequestRecord) -> Row:
         record.usage.prompt_tokens,
         record.usage.output_tokens,
         record.text,
-        _encode(record.details()),
+        record.details(),
     )
 
 
