@@ -70,7 +70,7 @@ lock: ## write the hash-pinned requirement locks again (needs uv and npm)
 
 clean: ## remove what the commands above made
 	rm -rf $(VENV) $(CLIENTS) build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -f src/llm_router/classify/*.so
+	rm -f src/llm_router/*.so src/llm_router/classify/*.so
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:

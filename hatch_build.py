@@ -1,4 +1,4 @@
-"""Compiles the encoder's arithmetic while the package is built or installed, where that can be done.
+"""Compiles what is written in C while the package is built or installed, where that can be done.
 
 Without a compiler, or with LLM_ROUTER_COMPILE=never, the package is the same in Python alone: its answers are
 the same too, and a decision takes longer. LLM_ROUTER_COMPILE=always makes a failure to compile an error.
@@ -19,9 +19,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import sys_tags
 
-SOURCE = Path("src/llm_router/classify/_arithmetic.c")
-BUILT = SOURCE.with_suffix(".abi3.so")
-"""For every Python from 3.11 on: only the limited API is used."""
+SOURCES = (Path("src/llm_router/_text.c"), Path("src/llm_router/classify/_arithmetic.c"))
+"""Each is a module; they are compiled for every Python from 3.11 on: only the limited API is used."""
 
 FLAGS = ("-std=c11", "-O2", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra")
 
@@ -43,12 +42,15 @@ class CustomBuildHook(BuildHookInterface):
         root, editable = Path(self.root), version == "editable"
         if not editable:
             self._folder = tempfile.TemporaryDirectory()
-        built = root / BUILT if editable else Path(self._folder.name, BUILT.name)
+        folder = root if editable else Path(self._folder.name)
+        built = {source: folder / built_from(source) for source in SOURCES}
         try:
-            remove(built)
+            for module in built.values():
+                remove(module)
             if wanted == "never":
                 return
-            compile_extension(root / SOURCE, built)
+            for source, module in built.items():
+                compile_extension(root / source, module)
         except CannotCompile as error:
             if wanted == "always":
                 raise SystemExit(
@@ -59,11 +61,16 @@ class CustomBuildHook(BuildHookInterface):
         build_data["pure_python"] = False
         build_data["tag"] = f"cp311-abi3-{next(sys_tags()).platform}"
         if not editable:
-            build_data["force_include"][str(built)] = str(BUILT.relative_to("src"))
+            for source, module in built.items():
+                build_data["force_include"][str(module)] = str(built_from(source).relative_to("src"))
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if self._folder is not None:
             self._folder.cleanup()
+
+
+def built_from(source: Path) -> Path:
+    return source.with_suffix(".abi3.so")
 
 
 def remove(built: Path) -> None:
@@ -94,6 +101,7 @@ def compile_extension(source: Path, built: Path) -> None:
             raise CannotCompile(f"the C compiler failed ({said[0]})")
         fresh = built.with_name(f"{built.name}.new")
         try:
+            fresh.parent.mkdir(parents=True, exist_ok=True)
             fresh.write_bytes(made.read_bytes())
             fresh.chmod(0o755)
             fresh.replace(built)  # a program that has the old file open goes on with it

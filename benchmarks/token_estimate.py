@@ -1,7 +1,7 @@
 """Calibrates and measures ``llm_router.tokens``.
 
     token_estimate.py                              error table on texts the prices have not seen
-    token_estimate.py --speed                      time per text
+    token_estimate.py --speed                      time per text, in Python and compiled; a raw file
     token_estimate.py --write                      fit the prices again and write them, then the table
     token_estimate.py --count FOLDER               count the reference texts again
     token_estimate.py --count FOLDER --check DIR   errors on text files of your own
@@ -25,12 +25,22 @@ import timeit
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import raw_file
+
 from llm_router import tokens
-from llm_router.tokens import TokenEstimate, TokenizerFamily, cut_into_runs, estimate_tokens, run_features
+from llm_router.tokens import (
+    TextShape,
+    TokenEstimate,
+    TokenizerFamily,
+    cut_into_runs,
+    estimate_tokens,
+    run_features,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -321,6 +331,9 @@ def _summary(errors: Sequence[float]) -> str:
 
 def speed() -> None:
     """Best time of many, in microseconds: what else the machine does is not the point here."""
+    now = datetime.now().astimezone()
+    ways = {"python": True, **({"compiled": False} if tokens.EXTENSION.is_compiled() else {})}
+    rows: list[dict[str, object]] = []
     by_kind = {
         "English": "en",
         "Korean": "ko",
@@ -336,8 +349,19 @@ def speed() -> None:
         for size in (300, 3_000, 20_000, 1_000_000):
             sample = text[:size]
             loops, repeats = max(1, 3_000 // size), 1_000 if size <= 3_000 else 100
-            best = min(timeit.repeat(partial(estimate_tokens, sample), number=loops, repeat=repeats)) / loops
-            print(f"{title:8} {size:>9,} characters  {best * 1e6:>8.1f} µs")
+            row: dict[str, object] = {"text": title, "characters": size}
+            for way, in_python in ways.items():
+                once = partial(_estimated, sample, in_python)
+                best = min(timeit.repeat(once, number=loops, repeat=repeats)) / loops
+                row[f"{way}_us"] = round(best * 1e6, 2)
+            rows.append(row)
+            print(row)
+    about = raw_file.about("python benchmarks/token_estimate.py --speed", now)
+    raw_file.write({**about, "rows": rows}, "token-estimate", now, None, indent=1)
+
+
+def _estimated(text: str, in_python: bool) -> TokenEstimate:
+    return TextShape(text, in_python=in_python).estimate()
 
 
 def check(folder: Path, own: Path) -> None:

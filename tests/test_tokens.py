@@ -16,10 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_router.learn.corpus import training_rows
 from llm_router.tokens import (
     ENGLISH_PAIRS,
+    EXTENSION,
     PRICES,
     SAMPLED_ABOVE_CHARS,
+    TextShape,
     TokenEstimate,
     TokenizerFamily,
     cut_into_runs,
@@ -28,11 +31,13 @@ from llm_router.tokens import (
     run_features,
 )
 
-REFERENCE = Path(__file__).parent / "data" / "token_counts.json"
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "tests" / "data" / "token_counts.json"
 FAMILIES: tuple[TokenizerFamily, ...] = get_args(TokenizerFamily)
 KOREAN = "ko|ko-chat|ko-en"
 CODE = "python|sql|.*script|tsx|go|rust|java|c|cpp|csharp|kotlin|swift|php|ruby|bash|html|css|code-.*"
 
+needs_compiled = pytest.mark.skipif(not EXTENSION.is_compiled(), reason="this is in Python alone")
 every_family = pytest.mark.parametrize("family", FAMILIES)
 any_text = st.text(alphabet=st.characters(), max_size=400)  # surrogates included
 
@@ -228,12 +233,13 @@ def test_importing_the_module_does_not_import_numpy() -> None:
 spaced_text = st.text(alphabet=st.sampled_from(list("aAz0_.-\n\t 요g一か!") + [" "] * 6), max_size=300)
 
 
+@pytest.mark.parametrize("in_python", [pytest.param(False, marks=needs_compiled), True])
 @every_family
 @given(text=st.one_of(any_text, spaced_text))
-def test_pieces_cost_what_their_runs_cost(family: TokenizerFamily, text: str) -> None:
+def test_pieces_cost_what_their_runs_cost(family: TokenizerFamily, in_python: bool, text: str) -> None:
     first = {"large": 0, "small": 3}[family]
     english = sum(text.count(pair) for pair in ENGLISH_PAIRS)
-    for column, price in enumerate(priced(text, family), start=first):
+    for column, price in enumerate(priced(text, family, in_python=in_python), start=first):
         runs = sum(
             times * amount * PRICES[name][column]
             for run, times in cut_into_runs(text).items()
@@ -249,3 +255,61 @@ def test_a_hostile_text_prices_as_any_other_and_fills_no_memory(family: Tokenize
     once, again = (estimate_tokens(" ".join(order), family) for order in (words, words))
     assert once == again
     assert estimate_tokens(" " * 200, family).tokens < 20
+
+
+# the compiled counting and the one in Python
+
+# One character of every class and its neighbours in runs, often enough to reach the longest of them.
+CHARACTERS = " \t\n\raAzZéǐ_.-#0가갊걁一丁㐀のカㄱдβעعनகก“。→═\u200b\x00\x80\ud800\uffff😀🤿𐀀"
+LENGTHS = (1, 2, 3, 4, 7, 8, 9, 12, 13, 15, 16, 17, 20, 21, 31, 32, 33, 62, 63, 64, 65, 127)
+runs = st.builds(
+    lambda character, times: character * times, st.sampled_from(CHARACTERS), st.sampled_from(LENGTHS)
+)
+pairs = st.sampled_from(("th", "ou", "ea", "sh", "ow", "ing", "in", "g", "h", "TH"))
+
+
+def assert_counted_alike(text: str) -> None:
+    for family in FAMILIES:
+        assert priced(text, family) == priced(text, family, in_python=True), text
+        here, in_python = (TextShape(text, in_python=way).estimate(family) for way in (False, True))
+        assert here == in_python, text
+
+
+@needs_compiled
+@given(st.lists(st.one_of(runs, pairs, any_text), max_size=12))
+def test_whatever_the_text_both_count_alike(parts: list[str]) -> None:
+    assert_counted_alike("".join(parts))
+
+
+@needs_compiled
+def test_every_two_characters_count_alike() -> None:
+    for before in CHARACTERS:
+        for after in CHARACTERS:
+            for between in ("", " ", "_", "  "):
+                assert_counted_alike(before + between + after)
+
+
+@needs_compiled
+def test_all_texts_of_training_and_reference_count_alike() -> None:
+    texts = [row.text for row in training_rows(ROOT / "training")]
+    assert len(texts) > 4000
+    for text in (*texts, *(reference.text for reference in SHORT + LONG)):
+        assert_counted_alike(text)
+
+
+@needs_compiled
+def test_every_character_counts_alike() -> None:
+    for first in (*range(0, 0x20000, 0x80), 0x10FF80):
+        assert_counted_alike("a".join(map(chr, range(first, first + 0x80))))
+
+
+@needs_compiled
+def test_tables_of_another_size_are_refused() -> None:
+    count = EXTENSION.module().priced
+    classes, prices = bytes(0x10000), bytes(len(EXTENSION.module().FEATURES) * 6 * 8)
+    assert count("a text", classes, prices) == (0,) * 7
+    for wrong in ((classes[1:], prices), (classes, prices + b"\0"), (b"", b"")):
+        with pytest.raises(ValueError, match="prices"):
+            count("a text", *wrong)
+    with pytest.raises(TypeError):
+        count(b"a text", classes, prices)

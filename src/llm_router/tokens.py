@@ -4,19 +4,25 @@ A text is cut into runs the way byte-pair tokenizers cut it (a word with its lea
 digits, of Hangul, of punctuation), and each shape of run has a calibrated price. Prices were fitted to counts
 of real tokenizers; ``benchmarks/token_estimate.py`` reproduces them and the error table in
 ``docs/concepts/token-estimate.md``.
+
+The cutting is here and, compiled, in ``_text.c`` (docs/decisions/0012). Both come to the same prices.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
+from types import ModuleType
 from typing import Literal
 
 from msgspec import Struct
+
+from llm_router.compiled import Extension
 
 TokenizerFamily = Literal["large", "small"]
 """``large``: vocabularies of 100k tokens and more (Llama 3, Qwen 2.5, Gemma, Command R, gpt-oss, DeepSeek).
@@ -28,6 +34,9 @@ SAMPLED_ABOVE_CHARS = 20_480
 _WINDOWS = 40
 _WINDOW_CHARS = 448
 _SIGMAS = 2.6  # 99 % of a normal distribution
+
+EXTENSION = Extension("llm_router._text", revision=1)
+_COMPILED = EXTENSION.chosen()
 
 
 class TokenEstimate(Struct, frozen=True):
@@ -52,18 +61,21 @@ def estimate_tokens(text: str, family: TokenizerFamily = "large") -> TokenEstima
 
 
 class TextShape:
-    """A text, priced once, to be estimated for one family or for both; the text itself is not kept."""
+    """A text, priced once, to be estimated for one family or for both; the text itself is not kept.
+
+    ``in_python`` leaves aside what was compiled.
+    """
 
     __slots__ = ("_characters", "_parts")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, in_python: bool = False) -> None:
         size = self._characters = len(text)
         if size <= SAMPLED_ABOVE_CHARS:
-            self._parts = [_part(text)] if text else []
+            self._parts = [_part(text, in_python)] if text else []
             return
         step = (size - _WINDOW_CHARS) / (_WINDOWS - 1)
         starts = [round(index * step) for index in range(_WINDOWS)]
-        self._parts = [_part(text[start : start + _WINDOW_CHARS]) for start in starts]
+        self._parts = [_part(text[start : start + _WINDOW_CHARS], in_python) for start in starts]
 
     def estimate(self, family: TokenizerFamily = "large") -> TokenEstimate:
         """As ``estimate_tokens``."""
@@ -91,16 +103,24 @@ def _bounded(
     return TokenEstimate(middle, max(1, min(middle, lower)), max(middle, upper))
 
 
-def priced(text: str, family: TokenizerFamily) -> tuple[float, float, float]:
+def priced(text: str, family: TokenizerFamily, *, in_python: bool = False) -> tuple[float, float, float]:
     """Mean, lowest and highest price of a text, before the bounds are widened."""
-    return _credited(_part(text), family)
+    return _credited(_part(text, in_python), family)
 
 
-_Part = tuple[int, int]
-"""Prices of a text in all columns, packed into one number, and how often ``ENGLISH_PAIRS`` occur in it."""
+_Part = tuple[int, ...]
+"""The price of a text in each column of ``PRICES``, in millionths of a token, and how often ``ENGLISH_PAIRS``
+occur in it."""
 
 
-def _part(text: str) -> _Part:
+def _part(text: str, in_python: bool) -> _Part:
+    if _COMPILED is None or in_python:
+        return _part_in_python(text)
+    part: _Part = _COMPILED.priced(text, *_tables(_COMPILED))
+    return part
+
+
+def _part_in_python(text: str) -> _Part:
     """Cut at its spaces: no run goes on behind one, so every piece has a price of its own, worked out once.
 
     Of several spaces the last one belongs to the piece behind it, the others are an indentation.
@@ -111,16 +131,13 @@ def _part(text: str) -> _Part:
         shape = _BLANKS.sub(" ", shape)
     first, *spaced = shape.split(" ")
     packed += _PIECES[first] + sum(map(_SPACED_PIECES.__getitem__, spaced))
-    return packed, sum(map(text.count, ENGLISH_PAIRS))
+    columns = (packed >> place & _COLUMN_MASK for place in _COLUMN_PLACES)
+    return *columns, sum(map(text.count, ENGLISH_PAIRS))
 
 
 def _credited(part: _Part, family: TokenizerFamily) -> tuple[float, float, float]:
-    packed, english = part
-    column, credit = _COLUMN[family], PRICES["english_credit"]
-    packed >>= column * _COLUMN_BITS
-    tokens = (packed & _COLUMN_MASK) / _PARTS_PER_TOKEN
-    low = (packed >> _COLUMN_BITS & _COLUMN_MASK) / _PARTS_PER_TOKEN
-    high = (packed >> 2 * _COLUMN_BITS & _COLUMN_MASK) / _PARTS_PER_TOKEN
+    column, credit, english = _COLUMN[family], PRICES["english_credit"], part[-1]
+    tokens, low, high = part[column] / _UNITS, part[column + 1] / _UNITS, part[column + 2] / _UNITS
     # Nothing but "thththth" would earn more credit than it cost: English prose stays well below the cap.
     tokens -= min(credit[column] * english, 0.3 * tokens)
     low -= min(credit[column + 1] * english, 0.3 * low)
@@ -284,7 +301,7 @@ ENGLISH_PAIRS = ("th", "ou", "ea", "sh", "ow", "ing")
 """Letter groups that tell English, which vocabularies know best, from other languages in Latin letters."""
 
 
-def run_features(run: str) -> Mapping[str, float]:
+def run_features(run: str) -> Mapping[str, int]:
     """Feature name -> amount for one shape of run, as cut by ``cut_into_runs``."""
     spaced = len(run) > 1 and run[0] == " " and run[1] != " "
     body = run[1:] if spaced else run
@@ -313,7 +330,7 @@ def run_features(run: str) -> Mapping[str, float]:
     return _blank_or_single(body, kind, size)
 
 
-def _word(body: str, spaced: bool) -> Mapping[str, float]:
+def _word(body: str, spaced: bool) -> Mapping[str, int]:
     joined = body[0] == "_"
     letters = body[1:] if joined else body
     size = len(letters)
@@ -331,7 +348,7 @@ def _word(body: str, spaced: bool) -> Mapping[str, float]:
     }
 
 
-def _punctuation(body: str, spaced: bool) -> Mapping[str, float]:
+def _punctuation(body: str, spaced: bool) -> Mapping[str, int]:
     marks = body.rstrip("\n")
     size = len(marks)
     line = size > 3 and marks.count("-") + marks.count("_") == size  # a ruler such as "-----": few tokens
@@ -344,7 +361,7 @@ def _punctuation(body: str, spaced: bool) -> Mapping[str, float]:
     }
 
 
-def _blank_or_single(body: str, kind: str, size: int) -> Mapping[str, float]:
+def _blank_or_single(body: str, kind: str, size: int) -> Mapping[str, int]:
     if kind == " ":
         return (
             {"single_space": 1}
@@ -456,21 +473,36 @@ EXTRA_TOKENS = 2
 _COLUMN: dict[TokenizerFamily, int] = {"large": 0, "small": 3}
 
 
+_UNITS = 1_000_000
+"""Prices are added in millionths of a token, which are whole numbers: exact in any order."""
+
 _COLUMN_BITS = 48
 _COLUMN_MASK = (1 << _COLUMN_BITS) - 1
-_PARTS_PER_TOKEN = 1_000_000
-"""Prices are whole millionths of a token, a column every 48 bits: one sum of integers adds all of them,
-exactly and in any order. 20,480 characters of the dearest kind reach 2 to the 37."""
+_COLUMN_PLACES = range(0, 6 * _COLUMN_BITS, _COLUMN_BITS)
+"""One number holds all columns, one every 48 bits: one sum adds all of them. 20,480 characters of the dearest
+kind reach 2 to the 37."""
+
+
+@cache
+def _units() -> Mapping[str, tuple[int, ...]]:
+    return {name: tuple(round(_UNITS * price) for price in prices) for name, prices in PRICES.items()}
+
+
+@cache
+def _tables(compiled: ModuleType) -> tuple[bytes, bytes]:
+    """The class of each character of the basic plane, and the prices of what is counted there."""
+    rows = (_units()[name] for name in compiled.FEATURES)
+    return _classes().encode("latin-1"), array("q", chain.from_iterable(rows)).tobytes()
 
 
 @lru_cache(maxsize=8192)
 def _price(run: str) -> int:
     """What one run costs, all columns packed. Keys are shapes, not text, and there are few of them."""
-    columns = [0.0] * len(PRICES["word"])
-    for name, amount in run_features(run).items():
-        for index, price in enumerate(PRICES[name]):
-            columns[index] += amount * price
-    return sum(round(_PARTS_PER_TOKEN * c) << i * _COLUMN_BITS for i, c in enumerate(columns))
+    return sum(
+        amount * price << place
+        for name, amount in run_features(run).items()
+        for price, place in zip(_units()[name], _COLUMN_PLACES, strict=True)
+    )
 
 
 class _Pieces(dict[str, int]):
@@ -499,6 +531,7 @@ _INDENTATIONS = _Pieces(lambda spaces: _RUN.findall(spaces)[:-1])
 
 def forget_prices() -> None:
     """For the calibration script, which changes ``PRICES``: drop what was computed from the old ones."""
-    _price.cache_clear()
+    for made in (_units, _tables, _price):
+        made.cache_clear()
     for pieces in (_PIECES, _SPACED_PIECES, _INDENTATIONS):
         pieces.clear()

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
 import sys
-import sysconfig
 from array import array
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +25,6 @@ from llm_router.classify.weights import Weights, read_weights
 from llm_router.learn.corpus import training_rows
 
 ROOT = Path(__file__).parents[2]
-UNWANTED = os.environ.get("LLM_ROUTER_COMPILE") == "never"
 SURROGATES = ("\ud800", "\udbff", "\udfff")
 WORDS = ("the", "don't", "rock'n'roll", "'", "''", "00123", "9'9", "_", "a_b", "Weathar", "summarise", "?")
 ODD = (
@@ -100,14 +94,6 @@ def assert_alike(both: tuple[Encoder, Encoder], text: str) -> None:
     ours, theirs = compiled.judge(compiled.read(text)), plain.judge(plain.read(text))
     assert ours.confidence == pytest.approx(theirs.confidence, abs=1e-12)
     assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-12)
-
-
-def test_it_is_compiled_where_it_can_be(hook: ModuleType) -> None:
-    """A build that failed in silence would leave everything in Python alone, and skip the tests here."""
-    headers = Path(sysconfig.get_path("include"), "Python.h").exists()
-    if UNWANTED or not (shutil.which(hook.compiler()[0]) and headers):
-        pytest.skip("there is no compiler here, or it is not wanted")
-    assert is_compiled()
 
 
 @needs_compiled
@@ -331,102 +317,3 @@ def test_what_was_compiled_from_other_sources_is_not_used(
     assert not is_compiled()
     with pytest.raises(ImportError, match="other sources"):
         key_table(weights, compiled=True)
-
-
-@pytest.fixture(scope="module")
-def hook() -> ModuleType:
-    found = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
-    assert found is not None and found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
-def test_no_compiler_and_one_that_fails_are_told_in_a_line(
-    hook: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    source, built = tmp_path / "source.c", tmp_path / "built.so"
-    source.write_text("this is no C")
-    monkeypatch.setenv("CC", str(tmp_path / "nothing"))
-    with pytest.raises(hook.CannotCompile, match="there is no C compiler"):
-        hook.compile_extension(source, built)
-    monkeypatch.setenv("CC", "false")
-    with pytest.raises(hook.CannotCompile, match="failed"):
-        hook.compile_extension(source, built)
-    assert not built.exists()
-
-
-def test_the_compiler_is_the_one_that_is_here(
-    hook: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """A Python that was built elsewhere names a compiler that may not be on this machine."""
-    for name in ("cc", "theirs"):
-        (tmp_path / name).write_text("#!/bin/sh\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(hook.sysconfig, "get_config_var", {"CC": "theirs -pthread"}.get)
-    assert hook.compiler() == ["theirs", "-pthread"]
-    (tmp_path / "theirs").unlink()
-    assert hook.compiler() == ["cc"]
-    monkeypatch.setenv("CC", "ccache mine")
-    assert hook.compiler() == ["ccache", "mine"]
-
-
-@needs_compiled
-def test_the_sources_compile_without_a_warning(
-    hook: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    if not shutil.which(hook.compiler()[0]):
-        pytest.skip("there is no compiler here")
-    monkeypatch.setattr(hook, "FLAGS", (*hook.FLAGS, "-Werror"))
-    built = tmp_path / "built.so"
-    hook.compile_extension(ROOT / hook.SOURCE, built)
-    assert built.stat().st_size > 10_000
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(hook.CannotCompile, match="cannot be written"):
-        hook.compile_extension(ROOT / hook.SOURCE, tmp_path / "folder")
-    with pytest.raises(hook.CannotCompile, match="cannot be replaced"):
-        hook.remove(tmp_path / "folder")
-
-
-@pytest.mark.parametrize("kind", ["standard", "editable"])
-@pytest.mark.parametrize("wanted", ["never", "auto", ""])
-def test_only_an_editable_installation_writes_beside_the_sources(
-    hook: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wanted: str, kind: str
-) -> None:
-    if not is_compiled() and wanted != "never":
-        pytest.skip("there is no compiler here, or it is not wanted")
-    source, beside = tmp_path / hook.SOURCE, tmp_path / hook.BUILT
-    source.parent.mkdir(parents=True)
-    source.write_bytes((ROOT / hook.SOURCE).read_bytes())
-    beside.write_bytes(b"of an installation before")
-    monkeypatch.setenv("LLM_ROUTER_COMPILE", wanted)
-    build: dict[str, Any] = {"artifacts": [], "force_include": {}}
-    builder = hook.CustomBuildHook(str(tmp_path), {}, None, None, "", "wheel")
-    builder.initialize(kind, build)
-    packed = [Path(path) for path in build["force_include"]]
-    if kind == "standard":
-        assert beside.read_bytes() == b"of an installation before"
-        assert len(packed) == (wanted != "never")
-        assert all(path.stat().st_size > 10_000 for path in packed)
-    else:
-        assert not packed
-        assert beside.exists() == (wanted != "never")
-    assert str(build.get("tag", "")).startswith("cp311-abi3-") == (wanted != "never")
-    builder.finalize(kind, build, "")
-    assert not any(path.exists() for path in packed)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "said"), [("nonsense", "none of auto, always and never"), ("always", "hint: install a C")]
-)
-def test_a_build_that_cannot_be_as_wanted_is_an_error(
-    hook: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wanted: str, said: str
-) -> None:
-    monkeypatch.setenv("CC", "false")
-    monkeypatch.setenv("LLM_ROUTER_COMPILE", wanted)
-    builder = hook.CustomBuildHook(str(tmp_path), {}, None, None, "", "wheel")
-    with pytest.raises(SystemExit, match=said):
-        builder.initialize("standard", {})
-    builder.finalize("standard", {}, "")

@@ -36,7 +36,7 @@ Every single value can be set in the environment as `LLM_ROUTER_<SECTION>__<KEY>
 | `LLM_ROUTER_CONFIG` | the settings file |
 | `LLM_ROUTER_API_KEY` | the key of an admin for a gateway that asks for one; `llm-router ps` sends it |
 | `LLM_ROUTER_CACHE_DIR` | where the embedded model's file is kept |
-| `LLM_ROUTER_COMPILE` | while installing: `auto`, `never` or `always` compile the classifier's arithmetic |
+| `LLM_ROUTER_COMPILE` | while installing: `auto`, `never` or `always` compile what is written in C |
 | `LLM_ROUTER_DEBUG=1` | adds the traceback to an internal error |
 | `LLM_ROUTER_CREWAI_TELEMETRY=1` | leaves CrewAI's telemetry as CrewAI has it; otherwise it is switched off |
 """

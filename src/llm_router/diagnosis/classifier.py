@@ -8,6 +8,7 @@ from typing import Literal
 
 from llm_router.diagnosis.finding import Finding
 from llm_router.fleet import Category, Fleet
+from llm_router.tokens import EXTENSION
 
 Knowledge = Literal["trained", "examples", "unknown"]
 """trained: it came with it; examples: learnt from the fleet file's examples; unknown: never chosen by it."""
@@ -17,7 +18,7 @@ Knowledge = Literal["trained", "examples", "unknown"]
 class Classifier:
     """What the embedded classifier brings along: the categories it was trained on, and from how many
     different examples it learns another. ``problem`` says why it cannot be used at all. ``compiled`` is
-    whether its arithmetic is.
+    whether its arithmetic is, and the estimate of tokens that it rests on.
     """
 
     trained: frozenset[str]
@@ -42,7 +43,8 @@ def packaged_classifier() -> Classifier:
         encoder = Encoder.load()
     except EncoderFileError as error:
         return Classifier(frozenset(), MIN_EXAMPLES, str(error).split("\n", 1)[0])
-    return Classifier(frozenset(encoder.categories), MIN_EXAMPLES, compiled=is_compiled())
+    compiled = is_compiled() and EXTENSION.is_compiled()
+    return Classifier(frozenset(encoder.categories), MIN_EXAMPLES, compiled=compiled)
 
 
 def different_examples(category: Category) -> int:

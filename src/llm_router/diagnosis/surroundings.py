@@ -82,12 +82,12 @@ def part_findings(world: World, seen: Surroundings) -> Iterator[Finding]:
 def _arithmetic(*, compiled: bool) -> Finding:
     group, code = "optional parts", "arithmetic"
     if compiled:
-        return Finding(group, code, "ok", "the arithmetic of the built-in classifier is compiled")
+        return Finding(group, code, "ok", "the built-in classifier and the token estimate are compiled")
     return Finding(
         group,
         code,
         "info",
-        "the arithmetic of the built-in classifier is in Python alone: the same answers, in more time",
+        "the built-in classifier or the token estimate is in Python alone: the same answers, in more time",
         "install a C compiler with the headers of Python, then this package again",
     )
 

@@ -1,0 +1,366 @@
+/* The estimate of tokens, compiled: the same counting as in tokens.py, which does it where this file could not be
+ * compiled and says what everything means. Prices are whole numbers, so both come to the same sums.
+ *
+ * Only the limited API of Python 3.11 is used: one build serves every later version.
+ */
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+
+#include <stdint.h>
+#include <string.h>
+
+/* Of what tokens.py asks for; changed with it, since a build may be older than the sources beside it. */
+enum { REVISION = 1 };
+
+enum { BASIC_PLANE = 0x10000, COLUMNS = 6 };
+
+/* ---- what a text has of each feature that has a price: run_features in tokens.py ---- */
+
+#define FEATURES(F)                                                                                                   \
+    F(word) F(word_beyond_3) F(word_beyond_5) F(word_beyond_8) F(word_beyond_12) F(word_with_accent) F(accent)        \
+    F(extended_latin) F(rare_letter) F(joined_by_underscore)                                                          \
+    F(capitals) F(capitals_unspaced) F(capitals_beyond_1) F(capitals_beyond_3) F(capitals_beyond_6)                   \
+    F(capitals_beyond_10)                                                                                             \
+    F(digits) F(digits_after_space) F(digit_beyond_first) F(digit_triples)                                            \
+    F(punctuation) F(punctuation_after_space) F(punctuation_before_newline) F(punctuation_beyond_3) F(ruler)          \
+    F(single_space) F(indentation) F(indentation_beyond_16) F(newline) F(newline_beyond_first) F(tab)                 \
+    F(tab_beyond_first)                                                                                               \
+    F(hangul_run) F(hangul_after_space) F(hangul_frequent) F(hangul_listed) F(hangul_rare)                            \
+    F(jamo) F(jamo_beyond_first)                                                                                      \
+    F(ideographs_run) F(ideographs_after_space) F(han_frequent) F(han_listed) F(han_rare) F(hiragana) F(katakana)     \
+    F(cyrillic_run) F(cyrillic_letter) F(cyrillic_beyond_10) F(greek_run) F(greek_letter) F(arabic_run)               \
+    F(arabic_letter) F(hebrew_run) F(hebrew_letter) F(devanagari_run) F(devanagari_letter) F(southern_indic_run)      \
+    F(southern_indic_letter) F(thai_run) F(thai_letter)                                                               \
+    F(box_drawing) F(box_drawing_beyond_first)                                                                        \
+    F(general_punctuation) F(cjk_punctuation) F(symbol) F(joiner) F(emoji) F(newer_emoji) F(astral) F(other)
+
+#define AS_MEMBER(name) int64_t name;
+#define AS_WORD(name) #name,
+
+typedef struct {
+    FEATURES(AS_MEMBER)
+} Amounts;
+
+static const char *const names[] = {FEATURES(AS_WORD)};
+
+enum { FEATURE_COUNT = sizeof names / sizeof *names };
+
+/* ---- runs; characters are known by the letter of their class ---- */
+
+enum { END, EMOJI, NEWER_EMOJI, ASTRAL }; /* those beyond the basic plane have no letter */
+
+static unsigned char class_beyond(Py_UCS4 c)
+{
+    if (c >= 0x1F000 && c < 0x1F900)
+        return EMOJI;
+    return c >= 0x1F900 && c < 0x1FB00 ? NEWER_EMOJI : ASTRAL;
+}
+
+static inline int is_small(unsigned char c) { return c == 'a' || c == 'e' || c == 'z' || c == 'v'; }
+
+static inline int64_t beyond(Py_ssize_t limit, Py_ssize_t size) { return size > limit ? size - limit : 0; }
+
+/* How many of one class stand here, no more than `most`. */
+static inline Py_ssize_t length(const unsigned char *at, Py_ssize_t most)
+{
+    Py_ssize_t size = 1;
+    while (size < most && at[size] == at[0])
+        size++;
+    return size;
+}
+
+/* Small letters, and a capital before them or not. */
+static Py_ssize_t add_word(const unsigned char *at, Amounts *amounts)
+{
+    Py_ssize_t capital = at[0] == 'A', size = capital, accents = 0;
+    for (; size < capital + 32 && is_small(at[size]); size++) {
+        accents += at[size] == 'e';
+        amounts->extended_latin += at[size] == 'v';
+        amounts->rare_letter += at[size] == 'z';
+    }
+    amounts->word++;
+    amounts->word_beyond_3 += beyond(3, size);
+    amounts->word_beyond_5 += beyond(5, size);
+    amounts->word_beyond_8 += beyond(8, size);
+    amounts->word_beyond_12 += beyond(12, size);
+    amounts->word_with_accent += accents > 0;
+    amounts->accent += accents;
+    return size;
+}
+
+/* The last capital before a small letter begins that word. */
+static Py_ssize_t add_capitals(const unsigned char *at, int spaced, Amounts *amounts)
+{
+    Py_ssize_t size = length(at, 32);
+    size -= is_small(at[size]);
+    amounts->capitals++;
+    amounts->capitals_unspaced += !spaced;
+    amounts->capitals_beyond_1 += beyond(1, size);
+    amounts->capitals_beyond_3 += beyond(3, size);
+    amounts->capitals_beyond_6 += beyond(6, size);
+    amounts->capitals_beyond_10 += beyond(10, size);
+    return size;
+}
+
+static Py_ssize_t add_letters(const unsigned char *at, int spaced, Amounts *amounts)
+{
+    return is_small(at[0]) || is_small(at[1]) ? add_word(at, amounts) : add_capitals(at, spaced, amounts);
+}
+
+static Py_ssize_t add_digits(const unsigned char *at, int spaced, Amounts *amounts)
+{
+    Py_ssize_t size = length(at, 12);
+    amounts->digits++;
+    amounts->digits_after_space += spaced;
+    amounts->digit_beyond_first += size - 1;
+    amounts->digit_triples += (size - 1) / 3;
+    return size;
+}
+
+/* Marks and the end of the line behind them; only those behind an underscore may have more underscores. */
+static Py_ssize_t add_punctuation(const unsigned char *at, int spaced, Amounts *amounts)
+{
+    Py_ssize_t size = 0, lines = 0;
+    for (; size < 16 && (at[size] == '.' || at[size] == '-' || (at[size] == '_' && at[0] == '_')); size++)
+        lines += at[size] != '.';
+    int is_ruler = size > 3 && lines == size;
+    int ends_line = at[size] == '\n' && !(size == 1 && at[0] == '_');
+    amounts->punctuation++;
+    amounts->punctuation_after_space += spaced;
+    amounts->punctuation_before_newline += ends_line;
+    *(is_ruler ? &amounts->ruler : &amounts->punctuation_beyond_3) += beyond(3, size);
+    return size + ends_line;
+}
+
+static Py_ssize_t add_hangul(const unsigned char *at, int spaced, Amounts *amounts)
+{
+    Py_ssize_t size = 0;
+    for (; size < 8 && (at[size] == 'H' || at[size] == 'g' || at[size] == 'h'); size++) {
+        amounts->hangul_frequent += at[size] == 'H';
+        amounts->hangul_listed += at[size] == 'g';
+        amounts->hangul_rare += at[size] == 'h';
+    }
+    amounts->hangul_run++;
+    amounts->hangul_after_space += spaced;
+    return size;
+}
+
+static Py_ssize_t add_ideographs(const unsigned char *at, int spaced, Amounts *amounts)
+{
+    Py_ssize_t size = 0;
+    for (; size < 8; size++) {
+        switch (at[size]) {
+        case 'C': amounts->han_frequent++; continue;
+        case 'c': amounts->han_listed++; continue;
+        case 'x': amounts->han_rare++; continue;
+        case 'K': amounts->hiragana++; continue;
+        case 'k': amounts->katakana++; continue;
+        }
+        break;
+    }
+    amounts->ideographs_run++;
+    amounts->ideographs_after_space += spaced;
+    return size;
+}
+
+static Py_ssize_t add_script(const unsigned char *at, Py_ssize_t most, int64_t *runs, int64_t *letters)
+{
+    Py_ssize_t size = length(at, most);
+    ++*runs;
+    *letters += size;
+    return size;
+}
+
+static Py_ssize_t add_repeated(const unsigned char *at, Py_ssize_t most, int64_t *first, int64_t *beyond_first)
+{
+    Py_ssize_t size = length(at, most);
+    ++*first;
+    *beyond_first += size - 1;
+    return size;
+}
+
+/* The run that begins here, behind a space where `spaced`; how long it is, the space not counted. 0: what stands
+ * here takes no space, which is a run of its own then. */
+static Py_ssize_t add_run(const unsigned char *at, int spaced, Amounts *amounts)
+{
+    Py_ssize_t size;
+    switch (at[0]) {
+    case 'a': case 'e': case 'z': case 'v': case 'A':
+        return add_letters(at, spaced, amounts);
+    case '_':
+        if (!spaced && (is_small(at[1]) || at[1] == 'A')) {
+            amounts->joined_by_underscore++;
+            return 1 + add_letters(at + 1, spaced, amounts);
+        }
+        return add_punctuation(at, spaced, amounts);
+    case '.': case '-':
+        return add_punctuation(at, spaced, amounts);
+    case '0':
+        return add_digits(at, spaced, amounts);
+    case 'H': case 'g': case 'h':
+        return add_hangul(at, spaced, amounts);
+    case 'C': case 'c': case 'x': case 'K': case 'k':
+        return add_ideographs(at, spaced, amounts);
+    case 'j':
+        return add_repeated(at, 8, &amounts->jamo, &amounts->jamo_beyond_first);
+    case 'R':
+        size = add_script(at, 20, &amounts->cyrillic_run, &amounts->cyrillic_letter);
+        amounts->cyrillic_beyond_10 += beyond(10, size);
+        return size;
+    case 'G': return add_script(at, 16, &amounts->greek_run, &amounts->greek_letter);
+    case 'W': return add_script(at, 16, &amounts->arabic_run, &amounts->arabic_letter);
+    case 'B': return add_script(at, 16, &amounts->hebrew_run, &amounts->hebrew_letter);
+    case 'D': return add_script(at, 16, &amounts->devanagari_run, &amounts->devanagari_letter);
+    case 'I': return add_script(at, 16, &amounts->southern_indic_run, &amounts->southern_indic_letter);
+    case 'T': return add_script(at, 16, &amounts->thai_run, &amounts->thai_letter);
+    }
+    if (spaced) {
+        amounts->single_space++;
+        return 0;
+    }
+    switch (at[0]) {
+    case '\n': return add_repeated(at, 8, &amounts->newline, &amounts->newline_beyond_first);
+    case '\t': return add_repeated(at, 8, &amounts->tab, &amounts->tab_beyond_first);
+    case 'b': return add_repeated(at, 16, &amounts->box_drawing, &amounts->box_drawing_beyond_first);
+    case 'Q': amounts->general_punctuation++; return 1;
+    case 'P': amounts->cjk_punctuation++; return 1;
+    case 'S': amounts->symbol++; return 1;
+    case 'Z': amounts->joiner++; return 1;
+    case EMOJI: amounts->emoji++; return 1;
+    case NEWER_EMOJI: amounts->newer_emoji++; return 1;
+    case ASTRAL: amounts->astral++; return 1;
+    default: amounts->other++; return 1;
+    }
+}
+
+/* Spaces, all but the last one, which belongs to what follows. */
+static Py_ssize_t add_indentation(const unsigned char *at, Amounts *amounts)
+{
+    Py_ssize_t size = 0;
+    while (size < 63 && at[size + 1] == ' ')
+        size++;
+    if (size == 1) {
+        amounts->single_space++;
+    } else if (size > 1) {
+        amounts->indentation++;
+        amounts->indentation_beyond_16 += (size - 1) / 16;
+    }
+    return size;
+}
+
+static void add_runs(const unsigned char *at, Amounts *amounts)
+{
+    while (*at != END) {
+        if (*at == ' ') {
+            Py_ssize_t indented = add_indentation(at, amounts);
+            at += indented;
+            if (indented == 63)
+                continue;
+            at++;
+            at += add_run(at, 1, amounts);
+        } else {
+            at += add_run(at, 0, amounts);
+        }
+    }
+}
+
+/* How often ENGLISH_PAIRS of tokens.py occur. */
+static Py_ssize_t english_pairs(const Py_UCS4 *text, Py_ssize_t size)
+{
+    Py_ssize_t count = 0;
+    for (Py_ssize_t i = 1; i < size; i++) {
+        Py_UCS4 before = text[i - 1];
+        switch (text[i]) {
+        case 'h': count += before == 't' || before == 's'; break;
+        case 'u': case 'w': count += before == 'o'; break;
+        case 'a': count += before == 'e'; break;
+        case 'g': count += before == 'n' && i > 1 && text[i - 2] == 'i'; break;
+        }
+    }
+    return count;
+}
+
+/* ---- for Python ---- */
+
+static PyObject *priced(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *text, *found = NULL;
+    Py_buffer classes, prices;
+    Py_UCS4 *characters = NULL;
+    unsigned char *shape = NULL;
+    if (!PyArg_ParseTuple(args, "Uy*y*", &text, &classes, &prices))
+        return NULL;
+    if (classes.len != BASIC_PLANE || prices.len != (Py_ssize_t)(FEATURE_COUNT * COLUMNS * sizeof(int64_t))) {
+        PyErr_SetString(PyExc_ValueError, "a class for each character and six prices for each feature");
+        goto done;
+    }
+    Py_ssize_t size = PyUnicode_GetLength(text);
+    characters = PyUnicode_AsUCS4Copy(text);
+    if (characters == NULL)
+        goto done;
+    shape = PyMem_Malloc((size_t)size + 1);
+    if (shape == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (Py_ssize_t i = 0; i < size; i++) {
+        Py_UCS4 c = characters[i];
+        shape[i] = c < BASIC_PLANE ? ((const unsigned char *)classes.buf)[c] : class_beyond(c);
+    }
+    shape[size] = END;
+    union {
+        Amounts by_name;
+        int64_t each[FEATURE_COUNT];
+    } amounts = {{0}};
+    add_runs(shape, &amounts.by_name);
+    int64_t sums[COLUMNS] = {0};
+    for (Py_ssize_t feature = 0; feature < FEATURE_COUNT; feature++) {
+        if (amounts.each[feature] == 0)
+            continue;
+        int64_t row[COLUMNS];
+        memcpy(row, (const char *)prices.buf + feature * (Py_ssize_t)sizeof row, sizeof row);
+        for (int column = 0; column < COLUMNS; column++)
+            sums[column] += amounts.each[feature] * row[column];
+    }
+    found = Py_BuildValue("(LLLLLLn)", (long long)sums[0], (long long)sums[1], (long long)sums[2], (long long)sums[3],
+                          (long long)sums[4], (long long)sums[5], english_pairs(characters, size));
+done:
+    PyMem_Free(characters);
+    PyMem_Free(shape);
+    PyBuffer_Release(&classes);
+    PyBuffer_Release(&prices);
+    return found;
+}
+
+static PyMethodDef functions[] = {
+    {"priced", priced, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_text", NULL, -1, functions, NULL, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__text(void)
+{
+    PyObject *module = PyModule_Create(&definition);
+    PyObject *features = PyTuple_New(FEATURE_COUNT);
+    if (module == NULL || features == NULL)
+        goto failed;
+    for (Py_ssize_t i = 0; i < FEATURE_COUNT; i++) {
+        PyObject *name = PyUnicode_FromString(names[i]);
+        if (name == NULL || PyTuple_SetItem(features, i, name) < 0)
+            goto failed;
+    }
+    if (PyModule_AddObjectRef(module, "FEATURES", features) < 0
+        || PyModule_AddIntConstant(module, "REVISION", REVISION) < 0)
+        goto failed;
+    Py_DECREF(features);
+    return module;
+failed:
+    Py_XDECREF(features);
+    Py_XDECREF(module);
+    return NULL;
+}
