@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,13 @@ def test_none_is_given_twice_whoever_asks() -> None:
         ]
     assert len(set(found)) == 10_000
     assert all(len(one) == 32 and set(one) <= set("0123456789abcdef") for one in found)
+
+
+def test_those_given_in_a_row_lie_in_few_places_of_an_index_and_differ_right_after() -> None:
+    found = [fresh_id() for _ in range(2560)]
+    begins = [one[:2] for one in found]
+    assert sum(now != before for before, now in itertools.pairwise(begins)) <= 11
+    assert len({one[2:6] for one in found}) > 2400
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

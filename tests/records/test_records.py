@@ -287,6 +287,16 @@ def test_old_and_excess_records_are_removed(tmp_path: Path) -> None:
     store.close()
 
 
+def test_the_space_of_what_was_removed_is_given_back(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    store = Store(path)
+    store.write([row_of(record(n)) for n in range(1000)])
+    full = store.size_bytes()
+    assert store.tidy(max_age_days=1e-9, max_bytes=10**9) == 1000
+    store.close()  # the last to close a file writes into it what lay beside it
+    assert path.stat().st_size < full / 4
+
+
 def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "r"
     Store(path).close()
