@@ -56,8 +56,8 @@ from sentence_model import PACKAGE, SENTENCE_TOKENS, NotHere, SentenceModel, uni
 
 from llm_router.classify import features
 from llm_router.classify.encoder import Encoder
-from llm_router.classify.reading import corrected, slips_of
 from llm_router.classify.shape import shape
+from llm_router.classify.spelling import corrected, slips_of
 from llm_router.errors import LLMRouterError
 from llm_router.fleet import load_fleet
 from llm_router.learn import corpus, metrics, regression

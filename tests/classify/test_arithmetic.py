@@ -62,7 +62,12 @@ OTHERS = (
     "\0",
     "a",
 )
+USUAL = ("summarize", "function", "weather", "there", "façade", "albarracín", "orquía", "uploadinterrupted")
+"""Common words of the vocabulary."""
+LETTERS = ("", "a", "e", "s", "í", "ç", "요", "７", "\ud800", "'", "0")
+NO_SHAPE = array("f", [0.0] * len(NAMES))
 MARKS = QUESTIONS + CODE + FIGURES + LISTS + OTHERS
+slips = st.tuples(st.integers(0, 20), st.integers(0, 2), st.sampled_from(LETTERS))
 ascii_text = st.text(st.characters(max_codepoint=127), max_size=8)
 
 needs_compiled = pytest.mark.skipif(not is_compiled(), reason="this installation is in Python alone")
@@ -84,8 +89,13 @@ def table(weights: Weights) -> Table:
 
 
 def told(reading: Reading, encoder: Encoder) -> tuple[object, ...]:
-    category = encoder.judge(reading).category
-    return reading.scores, reading.keys, category, encoder.telling(reading, category, 8), reading.vector
+    judged = encoder.judge(reading)
+    words = [encoder.telling(reading, name, n) for name in encoder.categories for n in (1, 3, 8)]
+    of_picture = encoder.telling(reading, "fast_vision", 8, picture=True)
+    return (
+        *(reading.scores, reading.keys, reading.vector, reading.pull(0, 3, 1.0)),
+        *(judged.category, judged.likeliest, words, of_picture),
+    )
 
 
 def assert_alike(both: tuple[Encoder, Encoder], text: str) -> None:
@@ -121,6 +131,45 @@ def test_whatever_the_text_both_read_the_same(
     assert_alike(both, between.join(parts))
 
 
+def with_slips(word: str, changes: list[tuple[int, int, str]]) -> str:
+    found = word
+    for place, letters, instead in changes:
+        found = found[:place] + instead + found[place:][letters:]
+    return found
+
+
+@needs_compiled
+@given(st.lists(st.tuples(st.sampled_from(USUAL), st.lists(slips, max_size=2)), min_size=1, max_size=4))
+def test_both_mend_the_same_slips(
+    both: tuple[Encoder, Encoder], words: list[tuple[str, list[tuple[int, int, str]]]]
+) -> None:
+    assert_alike(both, " ".join(with_slips(*word) for word in words))
+
+
+@needs_compiled
+def test_every_slip_of_one_letter_is_mended_by_both(both: tuple[Encoder, Encoder]) -> None:
+    for word in USUAL:
+        for i in range(len(word)):
+            swapped = word[:i] + word[i + 1 : i + 2] + word[i] + word[i + 2 :]
+            slipped = (word[:i] + word[i + 1 :], word[:i] + "q" + word[i:], word[:i] + "ü" + word[i + 1 :])
+            for text in (*slipped, swapped):
+                assert_alike(both, text)
+
+
+@needs_compiled
+@given(st.lists(st.text(st.characters(categories=("L", "N", "M")), max_size=30), max_size=3))
+def test_both_read_the_same_letters_of_strange_words(both: tuple[Encoder, Encoder], words: list[str]) -> None:
+    assert_alike(both, " ".join(words))
+
+
+@needs_compiled
+@pytest.mark.parametrize("letter", ["q", "é", "한", "々", "Ω", "➊", "𐐀", "\udfff"])
+@pytest.mark.parametrize("size", [1, 2, 3, 23, 24, 25, 2000])
+def test_both_read_so_many_letters_of_a_word(both: tuple[Encoder, Encoder], letter: str, size: int) -> None:
+    for text in (letter * size, letter * size + "한", "x" + letter * size):
+        assert_alike(both, text)
+
+
 @needs_compiled
 @pytest.mark.parametrize("size", [features.LONG_CHARS, features.LONG_CHARS + 1, 2500, 60_000])
 @pytest.mark.parametrize(
@@ -151,7 +200,7 @@ def test_every_half_of_a_surrogate_pair_is_a_word_of_its_own(
 ) -> None:
     text = " hello ".join(SURROGATES)
     assert_alike(both, text)
-    found = table.sums_of([*SURROGATES, "a\ud800"], [], [*SURROGATES, "\udbff"])
+    found = table.sums_of([*SURROGATES, "a\ud800"], [], [*SURROGATES, "\udbff"], NO_SHAPE)
     assert list(found.strange) == [*SURROGATES, "a\ud800"]
 
 
@@ -185,27 +234,28 @@ def test_a_word_counts_no_more_often_than_the_most(both: tuple[Encoder, Encoder]
 
 
 @needs_compiled
-@given(
-    st.lists(st.floats(-40, 40), min_size=1, max_size=20),
-    st.randoms(use_true_random=False),
-)
-def test_both_judge_alike(logits: list[float], chance: object) -> None:
+@given(st.lists(st.floats(-40, 40), min_size=1, max_size=20))
+def test_both_judge_alike(logits: list[float]) -> None:
     serves = np.random.default_rng(len(logits)).random((len(logits), len(logits)))
-    best, service, odds = arithmetic.judge(compiled=True)(logits, serves.tobytes())
-    _, expected, expected_odds = judged(logits, serves.tobytes())
+    names = tuple(f"category {i}" for i in range(len(logits)))
+    best, likeliest, service, odds = arithmetic.judge(compiled=True)(names, logits, serves.tobytes())
+    _, _, expected, expected_odds = judged(names, logits, serves.tobytes())
     assert service == pytest.approx(expected, abs=1e-12)
     assert odds == pytest.approx(expected_odds, abs=1e-12)
-    assert (np.array(odds) @ serves)[best] == pytest.approx(service, abs=1e-12)
+    assert tuple(odds) == names
+    assert odds[likeliest] == max(odds.values())
+    assert (np.array(list(odds.values())) @ serves)[names.index(best)] == pytest.approx(service, abs=1e-12)
 
 
 @needs_compiled
 def test_both_judge_among_any_number_of_categories() -> None:
     random = np.random.default_rng(7)
     for count in (1, 2, 256, 257, 700):
-        logits, serves = random.normal(size=count).tolist(), random.random((count, count))
-        best, service, odds = arithmetic.judge(compiled=True)(logits, serves.tobytes())
-        expected, expected_service, expected_odds = judged(logits, serves.tobytes())
-        assert best == expected
+        names = tuple(map(str, range(count)))
+        logits, serves = random.normal(size=count).tolist(), random.random((count, count)).tobytes()
+        best, likeliest, service, odds = arithmetic.judge(compiled=True)(names, logits, serves)
+        expected, expected_likeliest, expected_service, expected_odds = judged(names, logits, serves)
+        assert (best, likeliest) == (expected, expected_likeliest)
         assert service == pytest.approx(expected_service, abs=1e-12)
         assert odds == pytest.approx(expected_odds, abs=1e-12)
 
@@ -231,31 +281,31 @@ def assert_marked_alike(text: str) -> None:
 
 @needs_compiled
 def test_what_does_not_fit_is_refused_and_nothing_else_happens(weights: Weights, table: Table) -> None:
-    zeros = array("f", [0.0] * weights.shape_table.shape[0])
-    sums = table.sums("hello there")
-    with pytest.raises(ValueError, match="number of features"):
-        sums.settle([], zeros[:-1])
-    with pytest.raises(IndexError, match="letter group"):
-        sums.settle([features.GRAMS], zeros)
-    with pytest.raises(IndexError, match="letter group"):
-        sums.settle([-1], zeros)
-    with pytest.raises(IndexError, match="column"):
-        sums.strongest(len(zeros) * 100, 0, 1, 0.0)
-    with pytest.raises(IndexError, match="column"):
-        sums.strongest(0, 3, 3, 0.0)
+    zeros = NO_SHAPE[:]
+    sums = table.sums("hello there", 0, zeros)
+    for other in (zeros[:-1], zeros + zeros[:1], array("f")):
+        with pytest.raises(ValueError, match="number of features"):
+            table.sums("hello there", 0, other)
+        with pytest.raises(ValueError, match="number of features"):
+            table.sums_of(["hello"], [], [], other)
+    for column, first, last in ((len(zeros) * 100, 0, 1), (-1, 0, 1), (0, 3, 3), (0, -1, 3), (0, 0, 99)):
+        with pytest.raises(IndexError, match="column"):
+            sums.telling(column, first, last, 3, 0.0)
+    assert sums.telling(0, 0, 9, 0, 0.0) == sums.telling(0, 0, 9, -1, 0.0) == ()
     with pytest.raises(IndexError, match="key"):
         table.key(weights.table.shape[0])
     with pytest.raises(IndexError, match="key"):
         table.key(-1)
     with pytest.raises(ValueError, match="ASCII"):
-        table.sums("été")
+        table.sums("été", 0, zeros)
     for ends in (3, -1, sys.maxsize, sys.maxsize // 2 + 2):
         with pytest.raises(ValueError, match="ends"):
-            table.sums("short", ends)
+            table.sums("short", ends, zeros)
     with pytest.raises(TypeError):
-        table.sums_of([1], [2], [])  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="as many"):
-        arithmetic.judge(compiled=True)([1.0, 2.0], bytes(8))
+        table.sums_of([1], [2], [], zeros)  # type: ignore[list-item]
+    for names, logits in ((("a",), [1.0, 2.0]), (("a", "b"), [1.0, 2.0]), ((), []), (("a", "b"), [1.0])):
+        with pytest.raises(ValueError, match="as many"):
+            arithmetic.judge(compiled=True)(names, logits, bytes(8))
     for text, offset in (
         ("", 0),
         ("été", 0),
@@ -266,7 +316,7 @@ def test_what_does_not_fit_is_refused_and_nothing_else_happens(weights: Weights,
         with pytest.raises(ValueError, match="marks"):
             compiled().marks(text, zeros, offset)
     assert not any(zeros)
-    assert sums.settle([], zeros) == table.sums("hello there").settle([], zeros)
+    assert sums.scores == table.sums("hello there", 0, zeros).scores
 
 
 @needs_compiled

@@ -1,11 +1,13 @@
-/* The arithmetic of the encoder, compiled: the same as in_numpy.py and shape.py, which take over where this file
- * could not be compiled; arithmetic.py says what everything means. Both give the same scores, bit for bit; so no
- * reordering of additions and no fused multiply-add here (-ffp-contract=off).
+/* The arithmetic of the encoder, compiled: the same as in_numpy.py, spelling.py and shape.py, which take over where
+ * this file could not be compiled; arithmetic.py says what everything means. Both give the same scores, bit for bit;
+ * so no reordering of additions and no fused multiply-add here (-ffp-contract=off).
  *
  * A text of a few hundred characters has 50 to 200 keys. Each costs one visit to `slots`, where its hash is
  * looked up, and, where training knows it, one to its row: weights, scale and mass stand side by side in it,
- * so that a row is one line of the cache. Keys are told apart by the upper bits of a hash of 64, all but those
- * that count the rows, and the lower ones say where to look; their text is not compared.
+ * so that a row is one line of the cache. Between two texts a program has other things in its caches. So all slots
+ * of a text are asked for before the first is looked at, and all rows before the first is added: their ways from
+ * memory then overlap. Keys are told apart by the upper bits of a hash of 64, all but those that count the rows,
+ * and the lower ones say where to look; their text is not compared.
  *
  * Only the limited API of Python 3.11 is used: one build serves every later version.
  */
@@ -14,16 +16,24 @@
 #include <Python.h>
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Of what arithmetic.py asks for; changed with it, since a build may be older than the sources beside it. */
-enum { REVISION = 5 };
+enum { REVISION = 6 };
 
 enum { MOST_COLUMNS = 256, LINE = 64, FIRST_TOKENS = 3, LAST_TOKENS = 2 };
+enum { WORD_LETTERS = 24 }; /* of a word, whose letter groups are read */
 enum { MOST_OF_ANY = 1 << 20 }; /* so that no size of memory overflows */
 static const char EDGE = 1, FIRST = 2, LAST = 3;
+
+#if defined(__GNUC__)
+#define ASK_FOR(place) __builtin_prefetch(place)
+#else
+#define ASK_FOR(place) ((void)(place))
+#endif
 
 /* ---- hashing: FNV-1a, so that the hash of "a b" goes on from that of "a" ---- */
 
@@ -48,6 +58,7 @@ static inline uint64_t finished(uint64_t hash)
 typedef struct {
     float scale;
     float mass;
+    int8_t told; /* whether the key is worth a reader's time */
     int8_t weights[];
 } Row;
 
@@ -58,9 +69,52 @@ typedef struct {
     size_t stride;
 } Rows;
 
-static inline const Row *row_at(const Rows *rows, Py_ssize_t at)
+static inline Row *row_at(const Rows *rows, Py_ssize_t at)
 {
-    return (const Row *)(rows->first + (size_t)at * rows->stride);
+    return (Row *)(rows->first + (size_t)at * rows->stride);
+}
+
+/* Numbers from 1 on by the hash of a text, one for each: the upper bits of the hash, and the number in the lower
+ * ones; 0 is empty. */
+typedef struct {
+    uint64_t *slots;
+    uint64_t mask;
+    uint64_t low;
+} Index;
+
+static int index_make(Index *index, size_t most, size_t highest)
+{
+    size_t size = 64;
+    while (size < 2 * most)
+        size *= 2;
+    while (index->low < highest)
+        index->low = index->low << 1 | 1;
+    index->mask = size - 1;
+    index->slots = calloc(size, sizeof *index->slots);
+    return index->slots == NULL ? -1 : 0;
+}
+
+/* The number of a hash, or 0. */
+static inline uint64_t index_find(const Index *index, uint64_t hash)
+{
+    for (uint64_t at = hash & index->mask;; at = (at + 1) & index->mask) {
+        uint64_t slot = index->slots[at];
+        if (slot == 0 || ((slot ^ hash) & ~index->low) == 0)
+            return slot & index->low;
+    }
+}
+
+static inline void index_ask(const Index *index, uint64_t hash) { ASK_FOR(&index->slots[hash & index->mask]); }
+
+/* Whether the hash had no number; it has this one from now on. */
+static int index_add(Index *index, uint64_t hash, uint64_t number)
+{
+    uint64_t at = hash & index->mask;
+    for (; index->slots[at] != 0; at = (at + 1) & index->mask)
+        if (((index->slots[at] ^ hash) & ~index->low) == 0)
+            return 0;
+    index->slots[at] = (hash & ~index->low) | number;
+    return 1;
 }
 
 typedef struct {
@@ -68,13 +122,15 @@ typedef struct {
     Rows keys;
     Rows groups;
     Py_ssize_t columns;
-    uint64_t *slots; /* the upper bits of a key's hash, and its row plus one in the lower ones; 0 is empty */
-    uint64_t mask;
-    uint64_t row_bits;
+    Index rows; /* of keys, counted from 1 */
     char *words; /* the vocabulary, a key after the other */
     uint32_t *ends; /* where the key of each row ends in `words` */
+    Index rests; /* of common words: of each word and of what is left of it without one letter, its row from 1 on */
+    Py_ssize_t least_letters; /* of a word in it, and the most */
+    Py_ssize_t most_letters;
     float *shape_table; /* (features, columns) */
     Py_ssize_t features;
+    PyObject *told; /* how each feature is told, "" for one that is not */
     double strange_mass;
     double middle;
     Py_ssize_t edge_tokens;
@@ -88,25 +144,22 @@ typedef struct {
     Table *table;
     PyObject *strange;
     Py_ssize_t count;
-    int32_t *places;
-    float *times;
-    float mass;
     double norm;
-    float total[]; /* (columns,) */
+    float mass;
+    float *scores; /* (columns,) the sums, until `settle` */
+    float *shape; /* (features,) */
+    float *times; /* (count,) */
+    int32_t *places; /* (count,) */
+    float room[]; /* of all of them */
 } Sums;
 
 static PyTypeObject *sums_type;
 
-static Py_ssize_t find(const Table *table, uint64_t state)
+static inline const char *key_at(const Table *table, Py_ssize_t row, Py_ssize_t *size)
 {
-    uint64_t hash = finished(state), low = ((uint64_t)1 << table->row_bits) - 1;
-    for (uint64_t at = hash & table->mask;; at = (at + 1) & table->mask) {
-        uint64_t slot = table->slots[at];
-        if (slot == 0)
-            return -1;
-        if (((slot ^ hash) & ~low) == 0)
-            return (Py_ssize_t)(slot & low) - 1;
-    }
+    uint32_t begin = row > 0 ? table->ends[row - 1] : 0;
+    *size = (Py_ssize_t)(table->ends[row] - begin);
+    return table->words + begin;
 }
 
 /* ---- tokens ---- */
@@ -217,80 +270,109 @@ typedef struct {
     const Token *token;
     Py_ssize_t place; /* of the token in what was read; for a list, the way back to its str */
     Py_ssize_t count;
+    Py_ssize_t meant; /* the row of the word of which it is a slip, or -1 */
 } Word;
+
+/* A key of a text: where to look, then what was found. */
+typedef struct {
+    uint64_t hash;
+    float times;
+    int32_t row; /* or -1 */
+} Key;
 
 typedef struct {
     int32_t *slots; /* index plus one; 0 is empty */
-    size_t mask;
+    size_t size;
 } Set;
 
 /* Of this process alone, as Python's own hashes are: else a text could be written whose words all want the same
  * few slots. What is summed has the order of the text, whatever the slots. */
 static uint64_t secret;
 
-static int set_make(Set *set, Py_ssize_t most)
+static size_t set_size(Py_ssize_t most)
 {
     size_t size = 16;
     while (size < 2 * (size_t)most)
         size *= 2;
-    set->slots = calloc(size, sizeof *set->slots);
-    set->mask = size - 1;
-    return set->slots == NULL ? -1 : 0;
-}
-
-static Word *word_at(Set *set, Word *words, Py_ssize_t *count, const Token *token, Py_ssize_t place)
-{
-    size_t at = (size_t)finished(token->hash ^ secret) & set->mask;
-    for (; set->slots[at] != 0; at = (at + 1) & set->mask)
-        if (words[set->slots[at] - 1].hash == token->hash)
-            return &words[set->slots[at] - 1];
-    Word *word = &words[(*count)++];
-    set->slots[at] = (int32_t)*count;
-    *word = (Word){token->hash, token, place, 0};
-    return word;
+    return size;
 }
 
 /* Whether a row was not seen before; it is from now on. */
 static int is_new(Set *set, int32_t row)
 {
-    size_t at = (size_t)finished((uint64_t)row) & set->mask;
-    for (; set->slots[at] != 0; at = (at + 1) & set->mask)
+    size_t mask = set->size - 1, at = (size_t)finished((uint64_t)row) & mask;
+    for (; set->slots[at] != 0; at = (at + 1) & mask)
         if (set->slots[at] == row + 1)
             return 0;
     set->slots[at] = row + 1;
     return 1;
 }
 
-/* ---- sums ---- */
+/* ---- a text being read ---- */
 
-static void add(Sums *sums, Py_ssize_t place, float times)
+/* `all` has the tokens of the head, then of the tail, then of the middle. Of a text that is read as a `whole`, the
+ * tail is the head. */
+typedef struct {
+    Table *table;
+    Token *all;
+    Tokens head, tail, middle;
+    int whole;
+    PyObject *const *lists; /* the str of the tokens, where these came in lists of such sizes */
+    const Py_ssize_t *sizes;
+    void *memory; /* of all that follows */
+    Key *keys; /* words first, in the order of `words` */
+    Word *words; /* those at the ends first */
+    Py_ssize_t key_count, distinct, at_ends;
+    Set known, seen;
+} Text;
+
+static Py_ssize_t tokens_at_ends(const Text *text) { return text->head.count + (text->whole ? 0 : text->tail.count); }
+
+static int text_make(Text *text)
 {
-    const Table *table = sums->table;
-    const Row *row = row_at(&table->keys, place);
-    float scale = row->scale, mass = row->mass * times;
-    mass = mass * times;
-    sums->mass += mass;
-    for (Py_ssize_t c = 0; c < table->columns; c++) {
-        float share = (float)row->weights[c] * scale;
-        share = share * times;
-        sums->total[c] += share;
+    const Table *table = text->table;
+    Py_ssize_t tokens = tokens_at_ends(text) + text->middle.count;
+    Py_ssize_t keys = 2 * tokens + 2 * table->edge_tokens + FIRST_TOKENS + LAST_TOKENS;
+    text->known.size = set_size(tokens + 1);
+    text->seen.size = set_size(keys);
+    text->memory = malloc((size_t)keys * sizeof(Key) + (size_t)(tokens + 1) * sizeof(Word)
+                          + (text->known.size + text->seen.size) * sizeof(int32_t));
+    if (text->memory == NULL) {
+        PyErr_NoMemory();
+        return -1;
     }
-    sums->places[sums->count] = (int32_t)place;
-    sums->times[sums->count++] = times;
+    text->keys = text->memory;
+    text->words = (Word *)(text->keys + keys);
+    text->known.slots = (int32_t *)(text->words + tokens + 1);
+    text->seen.slots = text->known.slots + text->known.size;
+    return 0;
 }
 
-static void add_place(Sums *sums, Set *seen, uint64_t state)
+static Word *word_of(Text *text, const Token *token, Py_ssize_t place)
 {
-    Py_ssize_t place = find(sums->table, state);
-    if (place >= 0 && is_new(seen, (int32_t)place))
-        add(sums, place, 1.0f);
+    Set *set = &text->known;
+    size_t mask = set->size - 1, at = (size_t)finished(token->hash ^ secret) & mask;
+    for (; set->slots[at] != 0; at = (at + 1) & mask)
+        if (text->words[set->slots[at] - 1].hash == token->hash)
+            return &text->words[set->slots[at] - 1];
+    Word *word = &text->words[text->distinct++];
+    set->slots[at] = (int32_t)text->distinct;
+    *word = (Word){token->hash, token, place, 0, -1};
+    return word;
 }
 
-static void add_pairs(Sums *sums, Set *seen, Tokens tokens)
+static void want(Text *text, uint64_t state, float times)
+{
+    uint64_t hash = finished(state);
+    index_ask(&text->table->rows, hash);
+    text->keys[text->key_count++] = (Key){hash, times, -1};
+}
+
+static void want_pairs(Text *text, Tokens tokens)
 {
     for (Py_ssize_t i = 0; i + 1 < tokens.count; i++) {
         const Token *next = &tokens.first[i + 1];
-        add_place(sums, seen, more(more(tokens.first[i].hash, " ", 1), next->bytes, next->size));
+        want(text, more(more(tokens.first[i].hash, " ", 1), next->bytes, next->size), 1.0f);
     }
 }
 
@@ -306,105 +388,398 @@ static uint64_t joined(uint64_t state, const Token *tokens, Py_ssize_t count)
 
 static inline Py_ssize_t least(Py_ssize_t a, Py_ssize_t b) { return a < b ? a : b; }
 
-static void add_places(Sums *sums, Set *seen, Tokens head, Tokens tail, int whole)
+static void want_words(Text *text)
 {
-    uint64_t edge = more(START, &EDGE, 1);
-    Py_ssize_t edges = sums->table->edge_tokens;
-    add_pairs(sums, seen, head);
-    if (!whole)
-        add_pairs(sums, seen, tail);
-    for (Py_ssize_t i = 0; i < least(edges, head.count); i++)
-        add_place(sums, seen, more(edge, head.first[i].bytes, head.first[i].size));
-    for (Py_ssize_t i = tail.count - least(edges, tail.count); i < tail.count; i++)
-        add_place(sums, seen, more(edge, tail.first[i].bytes, tail.first[i].size));
-    for (Py_ssize_t n = 1; n <= FIRST_TOKENS; n++)
-        add_place(sums, seen, joined(more(START, &FIRST, 1), head.first, least(n, head.count)));
-    for (Py_ssize_t n = 1; n <= LAST_TOKENS; n++) {
-        Py_ssize_t count = least(n, tail.count);
-        add_place(sums, seen, joined(more(START, &LAST, 1), tail.first + (tail.count - count), count));
+    const Table *table = text->table;
+    Py_ssize_t ends = tokens_at_ends(text), tokens = ends + text->middle.count;
+    for (Py_ssize_t i = 0; i < ends; i++)
+        word_of(text, &text->all[i], i)->count++;
+    text->at_ends = text->distinct;
+    for (Py_ssize_t i = ends; i < tokens; i++) {
+        Word *word = word_of(text, &text->all[i], i);
+        if (word >= text->words + text->at_ends)
+            word->count++;
+    }
+    for (Py_ssize_t i = 0; i < text->distinct; i++) {
+        const Word *word = &text->words[i];
+        Py_ssize_t times = least(word->count, table->most) + (i < text->at_ends ? 0 : table->most + 1);
+        want(text, word->hash, table->times[times]);
     }
 }
 
-static int append_word(PyObject *list, const Word *word, PyObject *const *lists, const Py_ssize_t *sizes)
+static void want_places(Text *text)
 {
-    Py_ssize_t place = word->place;
-    if (lists == NULL) {
-        PyObject *text = PyUnicode_FromStringAndSize(word->token->bytes, word->token->size);
-        if (text == NULL)
-            return -1;
-        int failed = PyList_Append(list, text);
-        Py_DECREF(text);
-        return failed;
+    Tokens head = text->head, tail = text->tail;
+    uint64_t edge = more(START, &EDGE, 1);
+    Py_ssize_t edges = text->table->edge_tokens;
+    want_pairs(text, head);
+    if (!text->whole)
+        want_pairs(text, tail);
+    for (Py_ssize_t i = 0; i < least(edges, head.count); i++)
+        want(text, more(edge, head.first[i].bytes, head.first[i].size), 1.0f);
+    for (Py_ssize_t i = tail.count - least(edges, tail.count); i < tail.count; i++)
+        want(text, more(edge, tail.first[i].bytes, tail.first[i].size), 1.0f);
+    for (Py_ssize_t n = 1; n <= FIRST_TOKENS; n++)
+        want(text, joined(more(START, &FIRST, 1), head.first, least(n, head.count)), 1.0f);
+    for (Py_ssize_t n = 1; n <= LAST_TOKENS; n++) {
+        Py_ssize_t count = least(n, tail.count);
+        want(text, joined(more(START, &LAST, 1), tail.first + (tail.count - count), count), 1.0f);
     }
-    for (int i = 0; i < 2; i++) {
-        if (place < sizes[i])
-            return PyList_Append(list, PyList_GetItem(lists[i], place));
-        place -= sizes[i];
+}
+
+/* Finds the keys; how many of them training knows. */
+static Py_ssize_t look_up(Text *text)
+{
+    const Table *table = text->table;
+    Py_ssize_t found = 0;
+    text->key_count = text->distinct = 0;
+    memset(text->known.slots, 0, (text->known.size + text->seen.size) * sizeof(int32_t));
+    want_words(text);
+    want_places(text);
+    for (Py_ssize_t i = 0; i < text->key_count; i++) {
+        Key *key = &text->keys[i];
+        key->row = (int32_t)index_find(&table->rows, key->hash) - 1;
+        if (key->row >= 0) {
+            ASK_FOR(row_at(&table->keys, key->row));
+            found++;
+        }
+    }
+    return found;
+}
+
+/* ---- letters of words in UTF-8 ---- */
+
+static inline int begins_letter(char c) { return ((unsigned char)c & 0xC0) != 0x80; }
+
+static Py_ssize_t letters_in(const char *bytes, Py_ssize_t size)
+{
+    Py_ssize_t count = 0;
+    for (Py_ssize_t i = 0; i < size; i++)
+        count += begins_letter(bytes[i]);
+    return count;
+}
+
+static Py_ssize_t after_letter(const char *bytes, Py_ssize_t size, Py_ssize_t at)
+{
+    do
+        at++;
+    while (at < size && !begins_letter(bytes[at]));
+    return at;
+}
+
+/* ---- slips of the finger: spelling.py says what they are ---- */
+
+static int is_same(const char *left, Py_ssize_t size, const char *right, Py_ssize_t other)
+{
+    return size == other && memcmp(left, right, (size_t)size) == 0;
+}
+
+static int is_one_slip(const char *left, Py_ssize_t size, const char *right, Py_ssize_t other)
+{
+    Py_ssize_t same = 0, letters = letters_in(left, size), others = letters_in(right, other);
+    if (is_same(left, size, right, other))
+        return 0;
+    while (same < size && same < other && left[same] == right[same])
+        same++;
+    while (same > 0 && ((same < size && !begins_letter(left[same])) || (same < other && !begins_letter(right[same]))))
+        same--;
+    left += same, right += same, size -= same, other -= same;
+    Py_ssize_t one = size > 0 ? after_letter(left, size, 0) : 0, its = other > 0 ? after_letter(right, other, 0) : 0;
+    if (letters > others)
+        return is_same(left + one, size - one, right, other);
+    if (letters < others)
+        return is_same(left, size, right + its, other - its);
+    if (is_same(left + one, size - one, right + its, other - its))
+        return 1;
+    if (one == size || its == other)
+        return 0;
+    Py_ssize_t two = after_letter(left, size, one), both = after_letter(right, other, its);
+    return is_same(left, one, right + its, both - its) && is_same(left + one, two - one, right, its)
+           && is_same(left + two, size - two, right + both, other - both);
+}
+
+/* The hash of a word without the letter from `at` to before `end`, `state` being that of what is before it. */
+static inline uint64_t rest_of(uint64_t state, const char *word, Py_ssize_t size, Py_ssize_t end)
+{
+    return finished(more(state, word + end, size - end));
+}
+
+/* The row of the word that was meant, or -1. */
+static Py_ssize_t meant_by(const Table *table, const char *word, Py_ssize_t size)
+{
+    if (size < table->least_letters || size > 4 * (table->most_letters + 1))
+        return -1;
+    Py_ssize_t letters = letters_in(word, size);
+    if (letters < table->least_letters || letters > table->most_letters + 1)
+        return -1;
+    uint64_t state = START;
+    for (Py_ssize_t at = -1, end = 0; end <= size; at = end, end = after_letter(word, size, end)) {
+        uint64_t hash = at < 0 ? finished(more(START, word, size)) : rest_of(state, word, size, end);
+        Py_ssize_t row = (Py_ssize_t)index_find(&table->rests, hash) - 1;
+        if (row >= 0) {
+            Py_ssize_t its;
+            const char *known = key_at(table, row, &its);
+            if (is_one_slip(word, size, known, its))
+                return row;
+        }
+        if (at >= 0)
+            state = more(state, word + at, end - at);
     }
     return -1;
 }
 
-/* Everything that the tokens say. `all` has those of the head, then of the tail, then of the middle. Of a text
- * that is read as a `whole`, the tail is the head. */
-static PyObject *summed(Table *table, Token *all, Tokens head, Tokens tail, Tokens middle, int whole,
-                        PyObject *const *lists, const Py_ssize_t *sizes)
+/* Puts what was meant in the place of strange words at the ends; whether there were such. */
+static int mend(Text *text)
 {
-    Py_ssize_t ends = head.count + (whole ? 0 : tail.count), tokens = ends + middle.count;
-    Py_ssize_t room = 2 * tokens + 2 * table->edge_tokens + FIRST_TOKENS + LAST_TOKENS;
-    Set known = {0}, seen = {0};
-    Word *words = NULL;
-    Sums *sums = (Sums *)PyType_GenericAlloc(sums_type, table->columns);
-    if (sums == NULL)
+    const Table *table = text->table;
+    int mended = 0;
+    for (Py_ssize_t i = 0; i < text->at_ends; i++) {
+        Word *word = &text->words[i];
+        if (text->keys[i].row < 0)
+            word->meant = meant_by(table, word->token->bytes, word->token->size);
+        mended |= word->meant >= 0;
+    }
+    for (Py_ssize_t i = 0; mended && i < tokens_at_ends(text); i++) {
+        const Word *word = word_of(text, &text->all[i], i);
+        if (word->meant >= 0) {
+            Token *token = &text->all[i];
+            token->bytes = key_at(table, word->meant, &token->size);
+            token->hash = more(START, token->bytes, token->size);
+        }
+    }
+    return mended;
+}
+
+/* ---- letter groups ---- */
+
+static uint32_t crc_table[256];
+
+static void crc_make(void)
+{
+    for (uint32_t i = 0; i < 256; i++) {
+        uint32_t value = i;
+        for (int bit = 0; bit < 8; bit++)
+            value = value & 1 ? value >> 1 ^ 0xEDB88320u : value >> 1;
+        crc_table[i] = value;
+    }
+}
+
+/* CRC-32, as zlib has it. */
+static uint32_t crc(const char *bytes, Py_ssize_t size)
+{
+    uint32_t value = 0xFFFFFFFFu;
+    for (Py_ssize_t i = 0; i < size; i++)
+        value = value >> 8 ^ crc_table[(value ^ (unsigned char)bytes[i]) & 0xFF];
+    return ~value;
+}
+
+/* Whether the first letter of a word is one; -1 with an exception. */
+static int begins_with_letter(const char *word, Py_ssize_t end)
+{
+    if (end == 1)
+        return kind_of((unsigned char)word[0]) == LETTER;
+    PyObject *text = PyUnicode_DecodeUTF8(word, end, "surrogatepass");
+    PyObject *told = text == NULL ? NULL : PyObject_CallMethod(text, "isalpha", NULL);
+    int is = told == NULL ? -1 : PyObject_IsTrue(told);
+    Py_XDECREF(text);
+    Py_XDECREF(told);
+    return is;
+}
+
+static int has_hangul(const char *word, Py_ssize_t size)
+{
+    for (Py_ssize_t i = 0; i + 2 < size; i++) {
+        unsigned char first = (unsigned char)word[i], second = (unsigned char)word[i + 1];
+        int32_t c = (first & 0x0F) << 12 | (second & 0x3F) << 6 | (word[i + 2] & 0x3F);
+        if ((first & 0xF0) == 0xE0 && c >= 0xAC00 && c <= 0xD7AF)
+            return 1;
+    }
+    return 0;
+}
+
+enum { MOST_GROUPS = 3 * (WORD_LETTERS + 2) + 1 };
+
+/* The letter groups of a word, as features.letter_groups gives them; how many, or -1 with an exception. */
+static Py_ssize_t groups_of(const char *word, Py_ssize_t size, int32_t *groups, uint32_t mask)
+{
+    Py_ssize_t ends[WORD_LETTERS + 3] = {0}, letters = 0, count = 0, shortest = 1, longest = 3;
+    char read[4 * WORD_LETTERS + 2];
+    while (letters < WORD_LETTERS && ends[letters] < size) {
+        ends[letters + 1] = after_letter(word, size, ends[letters]);
+        letters++;
+    }
+    if (letters < 2)
+        return 0;
+    int is_word = begins_with_letter(word, ends[1]);
+    if (is_word <= 0)
+        return is_word;
+    if (has_hangul(word, size)) {
+        read[0] = '^';
+        memcpy(read + 1, word, (size_t)ends[2]);
+        groups[count++] = (int32_t)(crc(read, ends[2] + 1) & mask);
+        memcpy(read, word, (size_t)ends[letters]);
+    } else {
+        read[0] = '_';
+        memcpy(read + 1, word, (size_t)ends[letters]);
+        for (Py_ssize_t i = letters; i >= 0; i--)
+            ends[i + 1] = ends[i] + 1;
+        ends[0] = 0;
+        letters += 2;
+        read[ends[letters - 1]] = '_';
+        ends[letters] = ends[letters - 1] + 1;
+        shortest = 3;
+        longest = 5;
+    }
+    for (Py_ssize_t n = shortest; n <= longest; n++)
+        for (Py_ssize_t i = 0; i + n <= letters; i++)
+            groups[count++] = (int32_t)(crc(read + ends[i], ends[i + n] - ends[i]) & mask);
+    return count;
+}
+
+/* ---- sums ---- */
+
+static int append_word(PyObject *list, const Word *word, const Text *text)
+{
+    Py_ssize_t place = word->place;
+    if (text->lists == NULL) {
+        PyObject *found = PyUnicode_FromStringAndSize(word->token->bytes, word->token->size);
+        if (found == NULL)
+            return -1;
+        int failed = PyList_Append(list, found);
+        Py_DECREF(found);
+        return failed;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (place < text->sizes[i])
+            return PyList_Append(list, PyList_GetItem(text->lists[i], place));
+        place -= text->sizes[i];
+    }
+    return -1;
+}
+
+static inline void add_row(float *total, const Row *row, Py_ssize_t columns, float times)
+{
+    float scale = row->scale;
+    for (Py_ssize_t c = 0; c < columns; c++) {
+        float share = (float)row->weights[c] * scale;
+        share = share * times;
+        total[c] += share;
+    }
+}
+
+static void add_keys(Sums *sums, Text *text)
+{
+    const Table *table = text->table;
+    for (Py_ssize_t i = 0; i < text->key_count; i++) {
+        const Key *key = &text->keys[i];
+        if (key->row < 0 || (i >= text->distinct && !is_new(&text->seen, key->row)))
+            continue;
+        const Row *row = row_at(&table->keys, key->row);
+        float mass = row->mass * key->times;
+        mass = mass * key->times;
+        sums->mass += mass;
+        add_row(sums->scores, row, table->columns, key->times);
+        sums->places[sums->count] = key->row;
+        sums->times[sums->count++] = key->times;
+    }
+}
+
+/* Adds the letter groups of strange words. Gives their mass, below 0 with an exception. */
+static float add_groups(Sums *sums, const Text *text)
+{
+    const Table *table = text->table;
+    float mass = 0.0f;
+    for (Py_ssize_t i = 0; i < text->at_ends; i++) {
+        if (text->keys[i].row >= 0)
+            continue;
+        const Token *token = text->words[i].token;
+        int32_t groups[MOST_GROUPS];
+        Py_ssize_t count = groups_of(token->bytes, token->size, groups, (uint32_t)table->groups.count - 1);
+        if (count < 0 || append_word(sums->strange, &text->words[i], text) < 0)
+            return -1.0f;
+        for (Py_ssize_t k = 0; k < count; k++)
+            ASK_FOR(row_at(&table->groups, groups[k]));
+        for (Py_ssize_t k = 0; k < count; k++) {
+            const Row *row = row_at(&table->groups, groups[k]);
+            mass += row->mass;
+            add_row(sums->scores, row, table->columns, 1.0f);
+        }
+    }
+    return mass;
+}
+
+/* From the sums to the scores. */
+static void settle(Sums *sums, float group_mass)
+{
+    const Table *table = sums->table;
+    double mass = table->strange_mass * (double)PyList_Size(sums->strange) + (double)sums->mass + (double)group_mass;
+    double norm = sqrt(mass);
+    sums->norm = norm > 0.0 ? norm : 1.0;
+    float length = (float)sums->norm;
+    for (Py_ssize_t c = 0; c < table->columns; c++)
+        sums->scores[c] /= length;
+    for (Py_ssize_t f = 0; f < table->features; f++) {
+        float value = sums->shape[f];
+        if (value == 0.0f)
+            continue;
+        const float *row = table->shape_table + f * table->columns;
+        for (Py_ssize_t c = 0; c < table->columns; c++) {
+            float share = value * row[c];
+            sums->scores[c] += share;
+        }
+    }
+}
+
+/* Everything that a text says. */
+static PyObject *read_text(Text *text, PyObject *shape)
+{
+    Table *table = text->table;
+    Py_buffer values;
+    Sums *sums = NULL;
+    if (PyObject_GetBuffer(shape, &values, PyBUF_SIMPLE) < 0)
         return NULL;
+    if (values.len != table->features * (Py_ssize_t)sizeof(float)) {
+        PyErr_SetString(PyExc_ValueError, "the shape has another number of features");
+        goto failed;
+    }
+    if (text_make(text) < 0)
+        goto failed;
+    Py_ssize_t found = look_up(text);
+    if (mend(text))
+        found = look_up(text);
+    sums = (Sums *)PyType_GenericAlloc(sums_type, table->columns + table->features + 2 * found);
+    if (sums == NULL)
+        goto failed;
     Py_INCREF((PyObject *)table);
     sums->table = table;
-    sums->norm = 1.0;
+    sums->scores = sums->room;
+    sums->shape = sums->scores + table->columns;
+    sums->times = sums->shape + table->features;
+    sums->places = (int32_t *)(sums->times + found);
+    memcpy(sums->shape, values.buf, (size_t)values.len);
     sums->strange = PyList_New(0);
-    sums->places = malloc((size_t)room * sizeof *sums->places);
-    sums->times = malloc((size_t)room * sizeof *sums->times);
-    words = malloc((size_t)(tokens + 1) * sizeof *words);
     if (sums->strange == NULL)
         goto failed;
-    if (sums->places == NULL || sums->times == NULL || words == NULL || set_make(&known, tokens + 1) < 0
-        || set_make(&seen, room) < 0) {
-        PyErr_NoMemory();
+    add_keys(sums, text);
+    float group_mass = add_groups(sums, text);
+    if (group_mass < 0.0f)
         goto failed;
-    }
-    Py_ssize_t distinct = 0, at_ends;
-    for (Py_ssize_t i = 0; i < ends; i++)
-        word_at(&known, words, &distinct, &all[i], i)->count++;
-    at_ends = distinct;
-    for (Py_ssize_t i = ends; i < tokens; i++) {
-        Word *word = word_at(&known, words, &distinct, &all[i], i);
-        if (word >= words + at_ends)
-            word->count++;
-    }
-    for (Py_ssize_t i = 0; i < distinct; i++) {
-        const Word *word = &words[i];
-        Py_ssize_t place = find(table, word->hash);
-        if (place >= 0)
-            add(sums, place, table->times[least(word->count, table->most) + (i < at_ends ? 0 : table->most + 1)]);
-        else if (i < at_ends && append_word(sums->strange, word, lists, sizes) < 0)
-            goto failed;
-    }
-    add_places(sums, &seen, head, tail, whole);
-    free(words);
-    free(known.slots);
-    free(seen.slots);
+    settle(sums, group_mass);
+    PyBuffer_Release(&values);
+    free(text->memory);
     return (PyObject *)sums;
 failed:
-    free(words);
-    free(known.slots);
-    free(seen.slots);
-    Py_DECREF(sums);
+    PyBuffer_Release(&values);
+    free(text->memory);
+    Py_XDECREF((PyObject *)sums);
     return NULL;
 }
 
 static PyObject *table_sums(Table *table, PyObject *args)
 {
-    PyObject *text;
-    Py_ssize_t end_chars = 0, size;
-    if (!PyArg_ParseTuple(args, "U|n", &text, &end_chars))
+    PyObject *text, *shape;
+    Py_ssize_t end_chars, size;
+    if (!PyArg_ParseTuple(args, "UnO", &text, &end_chars, &shape))
         return NULL;
     const char *bytes = PyUnicode_AsUTF8AndSize(text, &size);
     if (bytes == NULL)
@@ -413,31 +788,31 @@ static PyObject *table_sums(Table *table, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "not a text in ASCII, or shorter than its ends");
         return NULL;
     }
-    Token *all = malloc((size_t)(size + 1) * sizeof *all);
-    char *room = malloc((size_t)size + 1);
-    PyObject *found = NULL;
-    if (all == NULL || room == NULL) {
-        PyErr_NoMemory();
-    } else if (end_chars == 0) {
-        Tokens head = {all, tokens_of(table, bytes, size, all, room)};
-        found = summed(table, all, head, head, (Tokens){NULL, 0}, 1, NULL, NULL);
-    } else {
-        Tokens head = {all, tokens_of(table, bytes, end_chars, all, room)};
-        Tokens tail = {all + head.count, 0};
-        tail.count = tokens_of(table, bytes + size - end_chars, end_chars, tail.first, room + end_chars);
-        Tokens middle = {tail.first + tail.count, 0};
-        middle.count = tokens_of(table, bytes + end_chars, size - 2 * end_chars, middle.first, room + 2 * end_chars);
-        found = summed(table, all, head, tail, middle, 0, NULL, NULL);
+    Token *all = malloc((size_t)(size + 1) * (sizeof *all + 1));
+    if (all == NULL)
+        return PyErr_NoMemory();
+    char *room = (char *)(all + size + 1);
+    Text read = {.table = table, .all = all, .whole = end_chars == 0};
+    Py_ssize_t head = end_chars == 0 ? size : end_chars;
+    read.head = (Tokens){all, tokens_of(table, bytes, head, all, room)};
+    read.tail = read.head;
+    if (end_chars > 0) {
+        read.tail.first = all + read.head.count;
+        read.tail.count = tokens_of(table, bytes + size - head, head, read.tail.first, room + head);
+        read.middle.first = read.tail.first + read.tail.count;
+        read.middle.count
+            = tokens_of(table, bytes + head, size - 2 * head, read.middle.first, room + 2 * head);
     }
+    PyObject *found = read_text(&read, shape);
     free(all);
-    free(room);
     return found;
 }
 
 static PyObject *table_sums_of(Table *table, PyObject *args)
 {
-    PyObject *lists[3];
-    if (!PyArg_ParseTuple(args, "O!O!O!", &PyList_Type, &lists[0], &PyList_Type, &lists[1], &PyList_Type, &lists[2]))
+    PyObject *lists[3], *shape;
+    if (!PyArg_ParseTuple(args, "O!O!O!O", &PyList_Type, &lists[0], &PyList_Type, &lists[1], &PyList_Type, &lists[2],
+                          &shape))
         return NULL;
     int whole = lists[0] == lists[1];
     Py_ssize_t sizes[3] = {PyList_Size(lists[0]), whole ? 0 : PyList_Size(lists[1]), PyList_Size(lists[2])};
@@ -448,105 +823,73 @@ static PyObject *table_sums_of(Table *table, PyObject *args)
             PyErr_NoMemory();
         goto done;
     }
-    Tokens head = {all, sizes[0]}, tail = head, middle = {all + sizes[0] + sizes[1], sizes[2]};
-    if (!whole)
-        tail = (Tokens){all + sizes[0], sizes[1]};
-    if (tokens_in(lists[0], all, kept) == 0 && (whole || tokens_in(lists[1], tail.first, kept) == 0)
-        && tokens_in(lists[2], middle.first, kept) == 0)
-        found = summed(table, all, head, tail, middle, whole, lists, sizes);
+    Text read = {.table = table, .all = all, .whole = whole, .lists = lists, .sizes = sizes};
+    read.head = (Tokens){all, sizes[0]};
+    read.tail = whole ? read.head : (Tokens){all + sizes[0], sizes[1]};
+    read.middle = (Tokens){all + sizes[0] + sizes[1], sizes[2]};
+    if (tokens_in(lists[0], all, kept) == 0 && (whole || tokens_in(lists[1], read.tail.first, kept) == 0)
+        && tokens_in(lists[2], read.middle.first, kept) == 0)
+        found = read_text(&read, shape);
 done:
     Py_XDECREF(kept);
     free(all);
     return found;
 }
 
-/* The scores, once the letter groups of strange words and the structural features are known. */
-static PyObject *sums_settle(Sums *sums, PyObject *args)
+static PyObject *floats(const float *values, Py_ssize_t count)
 {
-    const Table *table = sums->table;
-    PyObject *groups;
-    Py_buffer shape;
-    if (!PyArg_ParseTuple(args, "O!y*", &PyList_Type, &groups, &shape))
-        return NULL;
-    PyObject *scores = NULL;
-    float total[MOST_COLUMNS], group_mass = 0.0f;
-    memcpy(total, sums->total, (size_t)table->columns * sizeof *total);
-    if (shape.len != table->features * (Py_ssize_t)sizeof(float)) {
-        PyErr_SetString(PyExc_ValueError, "the shape has another number of features");
-        goto done;
+    PyObject *list = PyList_New(count);
+    for (Py_ssize_t i = 0; list != NULL && i < count; i++) {
+        PyObject *value = PyFloat_FromDouble((double)values[i]);
+        if (value == NULL || PyList_SetItem(list, i, value) < 0)
+            Py_CLEAR(list);
     }
-    for (Py_ssize_t i = 0; i < PyList_Size(groups); i++) {
-        Py_ssize_t at = PyLong_AsSsize_t(PyList_GetItem(groups, i));
-        if (at < 0 || at >= table->groups.count) {
-            if (!PyErr_Occurred())
-                PyErr_SetString(PyExc_IndexError, "there is no such letter group");
-            goto done;
-        }
-        const Row *row = row_at(&table->groups, at);
-        float scale = row->scale;
-        group_mass += row->mass;
-        for (Py_ssize_t c = 0; c < table->columns; c++) {
-            float share = (float)row->weights[c] * scale;
-            total[c] += share;
-        }
-    }
-    double mass = table->strange_mass * (double)PyList_Size(sums->strange) + (double)sums->mass + (double)group_mass;
-    double norm = sqrt(mass);
-    sums->norm = norm > 0.0 ? norm : 1.0;
-    float length = (float)sums->norm;
-    for (Py_ssize_t c = 0; c < table->columns; c++)
-        total[c] /= length;
-    for (Py_ssize_t f = 0; f < table->features; f++) {
-        float value;
-        memcpy(&value, (const char *)shape.buf + f * (Py_ssize_t)sizeof value, sizeof value);
-        if (value == 0.0f)
-            continue;
-        const float *row = table->shape_table + f * table->columns;
-        for (Py_ssize_t c = 0; c < table->columns; c++) {
-            float share = value * row[c];
-            total[c] += share;
-        }
-    }
-    scores = PyList_New(table->columns);
-    for (Py_ssize_t c = 0; scores != NULL && c < table->columns; c++) {
-        PyObject *score = PyFloat_FromDouble((double)total[c]);
-        if (score == NULL || PyList_SetItem(scores, c, score) < 0)
-            Py_CLEAR(scores);
-    }
-done:
-    PyBuffer_Release(&shape);
-    return scores;
+    return list;
 }
+
+static PyObject *sums_scores(Sums *sums, void *unused)
+{
+    (void)unused;
+    return floats(sums->scores, sums->table->columns);
+}
+
+/* ---- what spoke for a column ---- */
 
 typedef struct {
-    float value;
-    int32_t at;
-} Share;
+    double value;
+    Py_ssize_t at; /* among the keys of the text; for a feature of its structure, -1 */
+    const char *bytes;
+    Py_ssize_t size;
+} Told;
 
-static int by_share(const void *left, const void *right)
+/* Strongest first; words as strong as each other in the order of the text, or by name. */
+static int by_value(const void *left, const void *right)
 {
-    const Share *a = left, *b = right;
+    const Told *a = left, *b = right;
     if (a->value != b->value)
         return a->value < b->value ? 1 : -1;
-    return a->at < b->at ? -1 : 1;
+    return a->at < b->at ? -1 : a->at > b->at;
 }
 
-static PyObject *sums_strongest(Sums *sums, PyObject *args)
+static int by_name(const void *left, const void *right)
+{
+    const Told *a = left, *b = right;
+    if (a->value != b->value)
+        return a->value < b->value ? 1 : -1;
+    int order = memcmp(a->bytes, b->bytes, (size_t)least(a->size, b->size));
+    return order != 0 ? order : (a->size > b->size) - (a->size < b->size);
+}
+
+/* Keys that speak for a column, each name once: up to `most` at the head of `told`, which has room for all. */
+static Py_ssize_t tell_keys(const Sums *sums, Py_ssize_t column, Py_ssize_t first, Py_ssize_t last, Py_ssize_t most,
+                            double least_share, Told *told)
 {
     const Table *table = sums->table;
-    Py_ssize_t column, first, last, count = 0;
-    double least_share;
-    if (!PyArg_ParseTuple(args, "nnnd", &column, &first, &last, &least_share))
-        return NULL;
-    if (first < 0 || first >= last || last > table->columns || column < 0 || column >= table->columns) {
-        PyErr_SetString(PyExc_IndexError, "there is no such column");
-        return NULL;
-    }
-    Share *shares = malloc((size_t)(sums->count + 1) * sizeof *shares);
-    if (shares == NULL)
-        return PyErr_NoMemory();
+    Py_ssize_t found = 0, kept = 0;
     for (Py_ssize_t i = 0; i < sums->count; i++) {
         const Row *row = row_at(&table->keys, sums->places[i]);
+        if (!row->told)
+            continue;
         int32_t all = 0;
         for (Py_ssize_t c = first; c < last; c++)
             all += row->weights[c];
@@ -555,17 +898,75 @@ static PyObject *sums_strongest(Sums *sums, PyObject *args)
         share = share * row->scale;
         share = share * sums->times[i];
         if ((double)share > least_share)
-            shares[count++] = (Share){share, (int32_t)i};
+            told[found++] = (Told){(double)share, i, NULL, 0};
     }
-    qsort(shares, (size_t)count, sizeof *shares, by_share);
-    PyObject *found = PyList_New(count);
-    for (Py_ssize_t i = 0; found != NULL && i < count; i++) {
-        PyObject *pair = Py_BuildValue("nd", (Py_ssize_t)sums->places[shares[i].at], (double)shares[i].value);
-        if (pair == NULL || PyList_SetItem(found, i, pair) < 0)
-            Py_CLEAR(found);
+    qsort(told, (size_t)found, sizeof *told, by_value);
+    for (Py_ssize_t i = 0; i < found && kept < most; i++) {
+        Told one = told[i];
+        int twice = 0;
+        one.bytes = key_at(table, sums->places[one.at], &one.size);
+        for (; one.bytes[0] <= LAST && one.bytes[0] >= EDGE; one.bytes++)
+            one.size--;
+        for (Py_ssize_t k = 0; k < kept && !twice; k++)
+            twice = is_same(one.bytes, one.size, told[k].bytes, told[k].size);
+        one.value /= sums->norm;
+        if (!twice)
+            told[kept++] = one;
     }
-    free(shares);
-    return found;
+    return kept;
+}
+
+/* Features of the structure that speak for it, behind what is there; how many there are then, or -1. */
+static Py_ssize_t tell_shape(const Sums *sums, Py_ssize_t column, Py_ssize_t first, Py_ssize_t last,
+                             double least_share, Told *told, Py_ssize_t count)
+{
+    const Table *table = sums->table;
+    for (Py_ssize_t f = 0; f < table->features; f++) {
+        if (sums->shape[f] == 0.0f)
+            continue;
+        Told one = {.at = -1};
+        one.bytes = PyUnicode_AsUTF8AndSize(PyTuple_GetItem(table->told, f), &one.size);
+        if (one.bytes == NULL)
+            return -1;
+        const float *row = table->shape_table + f * table->columns;
+        double all = 0.0;
+        for (Py_ssize_t c = first; c < last; c++)
+            all += (double)row[c];
+        one.value = (double)sums->shape[f] * ((double)row[column] - all / (double)(last - first));
+        if (one.size > 0 && one.value > least_share)
+            told[count++] = one;
+    }
+    return count;
+}
+
+static PyObject *sums_telling(Sums *sums, PyObject *args)
+{
+    const Table *table = sums->table;
+    Py_ssize_t column, first, last, most;
+    double least_share;
+    if (!PyArg_ParseTuple(args, "nnnnd", &column, &first, &last, &most, &least_share))
+        return NULL;
+    if (first < 0 || first >= last || last > table->columns || column < 0 || column >= table->columns) {
+        PyErr_SetString(PyExc_IndexError, "there is no such column");
+        return NULL;
+    }
+    Told *told = malloc((size_t)(sums->count + table->features + 1) * sizeof *told);
+    if (told == NULL)
+        return PyErr_NoMemory();
+    PyObject *names = NULL;
+    Py_ssize_t keys = tell_keys(sums, column, first, last, most, least_share * sums->norm, told);
+    Py_ssize_t count = tell_shape(sums, column, first, last, least_share, told, keys);
+    if (count > keys)
+        qsort(told, (size_t)count, sizeof *told, by_name);
+    if (count >= 0)
+        names = PyTuple_New(least(count, most < 0 ? 0 : most));
+    for (Py_ssize_t i = 0; names != NULL && i < PyTuple_Size(names); i++) {
+        PyObject *name = PyUnicode_FromStringAndSize(told[i].bytes, told[i].size);
+        if (name == NULL || PyTuple_SetItem(names, i, name) < 0)
+            Py_CLEAR(names);
+    }
+    free(told);
+    return names;
 }
 
 static PyObject *sums_places(Sums *sums, PyObject *unused)
@@ -605,8 +1006,6 @@ static void sums_dealloc(Sums *sums)
 {
     Py_XDECREF((PyObject *)sums->table);
     Py_XDECREF(sums->strange);
-    free(sums->places);
-    free(sums->times);
     freed((PyObject *)sums);
 }
 
@@ -623,12 +1022,22 @@ static float half(const char *bytes)
     return (float)(bits >> 15 ? -size : size);
 }
 
+/* Numbers in half or single precision. */
+static float number_at(const Py_buffer *numbers, int halves, Py_ssize_t at)
+{
+    float value;
+    if (halves)
+        return half((const char *)numbers->buf + 2 * at);
+    memcpy(&value, (const char *)numbers->buf + at * (Py_ssize_t)sizeof value, sizeof value);
+    return value;
+}
+
 static int rows_make(Rows *rows, Py_ssize_t columns, const Py_buffer *weights, const Py_buffer *scale,
                      const Py_buffer *mass)
 {
     Py_ssize_t count = weights->len / columns;
     int halves = scale->len == 2 * count;
-    size_t size = sizeof(Row) + (size_t)columns, stride = 8;
+    size_t size = offsetof(Row, weights) + (size_t)columns, stride = 8;
     if (weights->len != count * columns || scale->len != mass->len
         || (!halves && scale->len != count * (Py_ssize_t)sizeof(float))) {
         PyErr_SetString(PyExc_ValueError, "the tables do not fit each other");
@@ -647,36 +1056,35 @@ static int rows_make(Rows *rows, Py_ssize_t columns, const Py_buffer *weights, c
     rows->count = count;
     rows->stride = stride;
     for (Py_ssize_t i = 0; i < count; i++) {
-        Row *row = (Row *)(rows->first + (size_t)i * stride);
-        if (halves) {
-            row->scale = half((const char *)scale->buf + 2 * i);
-            row->mass = half((const char *)mass->buf + 2 * i);
-        } else {
-            memcpy(&row->scale, (const char *)scale->buf + i * (Py_ssize_t)sizeof(float), sizeof(float));
-            memcpy(&row->mass, (const char *)mass->buf + i * (Py_ssize_t)sizeof(float), sizeof(float));
-        }
+        Row *row = row_at(rows, i);
+        row->scale = number_at(scale, halves, i);
+        row->mass = number_at(mass, halves, i);
         memcpy(row->weights, (const char *)weights->buf + i * columns, (size_t)columns);
     }
     return 0;
 }
 
+/* Whether a key is told: words are, marks and numbers are not. Numbers are read by their length, as zeros. */
+static int is_told(const char *key, Py_ssize_t size)
+{
+    int letters = 0;
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (key[i] == '0')
+            return 0;
+        letters |= (unsigned char)key[i] >= 0x80 || kind_of((unsigned char)key[i]) == LETTER;
+    }
+    return letters;
+}
+
 static int words_make(Table *table, const Py_buffer *vocabulary)
 {
     Py_ssize_t keys = table->keys.count, at = 0;
-    uint64_t size = 64;
-    while (size < 2 * (uint64_t)keys)
-        size *= 2;
-    while (((uint64_t)1 << table->row_bits) <= (uint64_t)keys)
-        table->row_bits++;
-    table->mask = size - 1;
-    table->slots = calloc(size, sizeof *table->slots);
     table->words = malloc((size_t)vocabulary->len + 1);
     table->ends = malloc((size_t)(keys + 1) * sizeof *table->ends);
-    if (table->slots == NULL || table->words == NULL || table->ends == NULL) {
+    if (table->words == NULL || table->ends == NULL || index_make(&table->rows, (size_t)keys, (size_t)keys) < 0) {
         PyErr_NoMemory();
         return -1;
     }
-    uint64_t low = ((uint64_t)1 << table->row_bits) - 1;
     const char *bytes = vocabulary->buf, *end = bytes + vocabulary->len;
     for (Py_ssize_t row = 0; row < keys; row++) {
         const char *stop = bytes > end ? NULL : memchr(bytes, '\n', (size_t)(end - bytes));
@@ -693,18 +1101,78 @@ static int words_make(Table *table, const Py_buffer *vocabulary)
         memcpy(table->words + at, bytes, (size_t)(stop - bytes));
         at += stop - bytes;
         table->ends[row] = (uint32_t)at;
-        uint64_t state = more(START, bytes, stop - bytes), hash = finished(state);
-        if (find(table, state) >= 0) {
+        if (!index_add(&table->rows, finished(more(START, bytes, stop - bytes)), (uint64_t)row + 1)) {
             PyErr_SetString(PyExc_ValueError, "a key of the vocabulary occurs twice");
             return -1;
         }
-        uint64_t slot = hash & table->mask;
-        while (table->slots[slot] != 0)
-            slot = (slot + 1) & table->mask;
-        table->slots[slot] = (hash & ~low) | (uint64_t)(row + 1);
+        row_at(&table->keys, row)->told = (int8_t)is_told(bytes, stop - bytes);
         bytes = stop + 1;
     }
     return 0;
+}
+
+typedef struct {
+    double rarity;
+    const char *bytes;
+    Py_ssize_t size;
+    Py_ssize_t row;
+} Common;
+
+static int by_rarity(const void *left, const void *right)
+{
+    const Common *a = left, *b = right;
+    if (a->rarity != b->rarity)
+        return a->rarity < b->rarity ? -1 : 1;
+    int order = memcmp(a->bytes, b->bytes, (size_t)least(a->size, b->size));
+    return order != 0 ? order : (a->size > b->size) - (a->size < b->size);
+}
+
+/* Common words by what is left of them; of two that leave the same the more usual one. */
+static int rests_make(Table *table, const Py_buffer *idf, double common)
+{
+    Py_ssize_t keys = table->keys.count, count = 0, rests = 0;
+    int halves = idf->len == 2 * keys;
+    if (!halves && idf->len != keys * (Py_ssize_t)sizeof(float)) {
+        PyErr_SetString(PyExc_ValueError, "the tables do not fit each other");
+        return -1;
+    }
+    double most = -INFINITY;
+    for (Py_ssize_t row = 0; row < keys; row++)
+        most = fmax(most, (double)number_at(idf, halves, row));
+    most -= common;
+    Common *words = malloc((size_t)keys * sizeof *words);
+    if (words == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t row = 0; row < keys; row++) {
+        Common word = {.rarity = (double)number_at(idf, halves, row), .row = row};
+        word.bytes = key_at(table, row, &word.size);
+        Py_ssize_t letters = letters_in(word.bytes, word.size);
+        if (!(word.rarity <= most) || letters < table->least_letters || (word.bytes[0] >= 0 && word.bytes[0] <= LAST)
+            || memchr(word.bytes, ' ', (size_t)word.size) != NULL)
+            continue;
+        words[count++] = word;
+        rests += letters + 1;
+        if (letters > table->most_letters)
+            table->most_letters = letters;
+    }
+    qsort(words, (size_t)count, sizeof *words, by_rarity);
+    int failed = index_make(&table->rests, (size_t)rests, (size_t)keys);
+    for (Py_ssize_t i = 0; !failed && i < count; i++) {
+        const Common *word = &words[i];
+        uint64_t state = START, number = (uint64_t)word->row + 1;
+        index_add(&table->rests, rest_of(START, word->bytes, word->size, 0), number);
+        for (Py_ssize_t at = 0, end; at < word->size; at = end) {
+            end = after_letter(word->bytes, word->size, at);
+            index_add(&table->rests, rest_of(state, word->bytes, word->size, end), number);
+            state = more(state, word->bytes + at, end - at);
+        }
+    }
+    free(words);
+    if (failed)
+        PyErr_NoMemory();
+    return failed;
 }
 
 static int times_make(Table *table, Py_ssize_t most)
@@ -726,20 +1194,24 @@ static int times_make(Table *table, Py_ssize_t most)
 static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *named)
 {
     static char *names[] = {"vocabulary", "table", "scale", "mass", "groups", "group_scale", "group_mass",
-                            "shape_table", "columns", "strange_mass", "middle", "most_times", "edge_tokens",
-                            "digits", NULL};
-    Py_buffer buffers[8] = {{0}};
-    Py_ssize_t columns, most, edges, digits;
-    double strange_mass, middle;
+                            "shape_table", "idf", "told", "columns", "strange_mass", "middle", "most_times",
+                            "edge_tokens", "digits", "common", "least_letters", NULL};
+    enum { BUFFERS = 9 };
+    Py_buffer buffers[BUFFERS] = {{0}};
+    Py_ssize_t columns, most, edges, digits, letters;
+    double strange_mass, middle, common;
+    PyObject *told;
     Table *table = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, named, "$y*y*y*y*y*y*y*y*nddnnn", names, &buffers[0], &buffers[1],
+    if (!PyArg_ParseTupleAndKeywords(args, named, "$y*y*y*y*y*y*y*y*y*O!nddnnndn", names, &buffers[0], &buffers[1],
                                      &buffers[2], &buffers[3], &buffers[4], &buffers[5], &buffers[6], &buffers[7],
-                                     &columns, &strange_mass, &middle, &most, &edges, &digits))
+                                     &buffers[8], &PyTuple_Type, &told, &columns, &strange_mass, &middle, &most,
+                                     &edges, &digits, &common, &letters))
         return NULL;
+    Py_ssize_t groups = columns < 1 ? 0 : buffers[4].len / columns;
     if (columns < 1 || columns > MOST_COLUMNS || most < 1 || most > MOST_OF_ANY || edges < 0
-        || edges > MOST_OF_ANY || digits < 1 || digits > 16
-        || buffers[0].len >= UINT32_MAX || buffers[2].len == 0
-        || buffers[7].len % (columns * (Py_ssize_t)sizeof(float)) != 0) {
+        || edges > MOST_OF_ANY || digits < 1 || digits > 16 || letters < 1 || groups < 1 || groups > MOST_OF_ANY
+        || (groups & (groups - 1)) != 0 || buffers[0].len >= UINT32_MAX || buffers[2].len == 0
+        || buffers[7].len != PyTuple_Size(told) * columns * (Py_ssize_t)sizeof(float)) {
         PyErr_SetString(PyExc_ValueError, "a table that is empty, too large or of another width");
         goto done;
     }
@@ -751,7 +1223,10 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *named)
     table->middle = middle;
     table->edge_tokens = edges;
     table->digits = digits;
-    table->features = buffers[7].len / (columns * (Py_ssize_t)sizeof(float));
+    table->least_letters = letters;
+    Py_INCREF(told);
+    table->told = told;
+    table->features = PyTuple_Size(told);
     table->shape_table = malloc((size_t)buffers[7].len + 1);
     if (table->shape_table == NULL) {
         PyErr_NoMemory();
@@ -761,10 +1236,11 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *named)
     memcpy(table->shape_table, buffers[7].buf, (size_t)buffers[7].len);
     if (rows_make(&table->keys, columns, &buffers[1], &buffers[2], &buffers[3]) < 0
         || rows_make(&table->groups, columns, &buffers[4], &buffers[5], &buffers[6]) < 0
-        || words_make(table, &buffers[0]) < 0 || times_make(table, most) < 0)
+        || words_make(table, &buffers[0]) < 0 || rests_make(table, &buffers[8], common) < 0
+        || times_make(table, most) < 0)
         Py_CLEAR(table);
 done:
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < BUFFERS; i++)
         PyBuffer_Release(&buffers[i]);
     return (PyObject *)table;
 }
@@ -773,24 +1249,26 @@ static void table_dealloc(Table *table)
 {
     free(table->keys.memory);
     free(table->groups.memory);
-    free(table->slots);
+    free(table->rows.slots);
+    free(table->rests.slots);
     free(table->words);
     free(table->ends);
     free(table->shape_table);
     free(table->times);
+    Py_XDECREF(table->told);
     freed((PyObject *)table);
 }
 
 static PyObject *table_key(Table *table, PyObject *row)
 {
-    Py_ssize_t at = PyLong_AsSsize_t(row);
+    Py_ssize_t at = PyLong_AsSsize_t(row), size;
     if (at < 0 || at >= table->keys.count) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_IndexError, "there is no such key");
         return NULL;
     }
-    uint32_t begin = at > 0 ? table->ends[at - 1] : 0;
-    return PyUnicode_FromStringAndSize(table->words + begin, (Py_ssize_t)(table->ends[at] - begin));
+    const char *key = key_at(table, at, &size);
+    return PyUnicode_FromStringAndSize(key, size);
 }
 
 static PyMethodDef table_methods[] = {
@@ -810,8 +1288,7 @@ static PyType_Spec table_spec = {
 };
 
 static PyMethodDef sums_methods[] = {
-    {"settle", (PyCFunction)sums_settle, METH_VARARGS, NULL},
-    {"strongest", (PyCFunction)sums_strongest, METH_VARARGS, NULL},
+    {"telling", (PyCFunction)sums_telling, METH_VARARGS, NULL},
     {"places", (PyCFunction)sums_places, METH_NOARGS, NULL},
     {"times", (PyCFunction)sums_times, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -819,6 +1296,7 @@ static PyMethodDef sums_methods[] = {
 static PyGetSetDef sums_attributes[] = {
     {"strange", (getter)sums_strange, NULL, NULL, NULL},
     {"norm", (getter)sums_norm, NULL, NULL, NULL},
+    {"scores", (getter)sums_scores, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot sums_slots[] = {
@@ -1111,15 +1589,16 @@ static PyObject *is_finite(PyObject *module, PyObject *args)
 static PyObject *judged(PyObject *module, PyObject *args)
 {
     (void)module;
-    PyObject *logits, *odds = NULL, *found = NULL;
+    PyObject *names, *logits, *odds = NULL, *found = NULL;
     Py_buffer serves;
     double *chance = NULL, highest = -INFINITY, sum = 0.0, most = -INFINITY;
-    Py_ssize_t best = 0;
-    if (!PyArg_ParseTuple(args, "O!y*", &PyList_Type, &logits, &serves))
+    Py_ssize_t best = 0, likeliest = 0;
+    if (!PyArg_ParseTuple(args, "O!O!y*", &PyTuple_Type, &names, &PyList_Type, &logits, &serves))
         return NULL;
     Py_ssize_t count = PyList_Size(logits);
-    if (count < 1 || count > MOST_OF_ANY || serves.len != count * count * (Py_ssize_t)sizeof(double)) {
-        PyErr_SetString(PyExc_ValueError, "as many log-odds as the table of services has rows and columns");
+    if (count < 1 || count > MOST_OF_ANY || PyTuple_Size(names) != count
+        || serves.len != count * count * (Py_ssize_t)sizeof(double)) {
+        PyErr_SetString(PyExc_ValueError, "as many log-odds as names, and as the table of services has rows and columns");
         goto done;
     }
     chance = malloc((size_t)count * sizeof *chance);
@@ -1138,13 +1617,17 @@ static PyObject *judged(PyObject *module, PyObject *args)
         chance[i] = exp(chance[i] - highest);
         sum += chance[i];
     }
-    odds = PyList_New(count);
+    odds = PyDict_New();
     if (odds == NULL)
         goto done;
     for (Py_ssize_t i = 0; i < count; i++) {
         chance[i] /= sum;
+        if (chance[i] > chance[likeliest])
+            likeliest = i;
         PyObject *one = PyFloat_FromDouble(chance[i]);
-        if (one == NULL || PyList_SetItem(odds, i, one) < 0)
+        int failed = one == NULL || PyDict_SetItem(odds, PyTuple_GetItem(names, i), one) < 0;
+        Py_XDECREF(one);
+        if (failed)
             goto done;
     }
     for (Py_ssize_t column = 0; column < count; column++) {
@@ -1158,7 +1641,7 @@ static PyObject *judged(PyObject *module, PyObject *args)
             best = column;
         }
     }
-    found = Py_BuildValue("ndO", best, most, odds);
+    found = Py_BuildValue("OOdO", PyTuple_GetItem(names, best), PyTuple_GetItem(names, likeliest), most, odds);
 done:
     free(chance);
     Py_XDECREF(odds);
@@ -1186,6 +1669,7 @@ PyMODINIT_FUNC PyInit__arithmetic(void)
     PyObject *name = PyUnicode_FromString("llm_router.classify._arithmetic");
     secret = name == NULL ? 0 : (uint64_t)PyObject_Hash(name);
     Py_XDECREF(name);
+    crc_make();
     PyObject *table_type = name == NULL ? NULL : PyType_FromSpec(&table_spec);
     sums_type = (PyTypeObject *)PyType_FromSpec(&sums_spec);
     if (table_type == NULL || sums_type == NULL || PyModule_AddObjectRef(module, "KeyTable", table_type) < 0

@@ -15,13 +15,14 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from llm_router.classify import features
+from llm_router.classify import features, spelling
 from llm_router.classify.compiled import chosen
+from llm_router.classify.shape import TOLD
 from llm_router.classify.weights import Weights
 
 
 class Sums(Protocol):
-    """One text, looked up. Scores come after `settle`, since strange words may turn out to be slips."""
+    """One text, looked up, slips of the finger mended, and added up."""
 
     @property
     def strange(self) -> Sequence[str]:
@@ -29,11 +30,11 @@ class Sums(Protocol):
 
     @property
     def norm(self) -> float:
-        """The length by which the sums are divided; after `settle`."""
+        """The length by which the sums are divided."""
 
-    def settle(self, groups: list[int], shape: array[float], /) -> list[float]:
-        """The score of every column, with the letter groups of strange words and the structural
-        features added."""
+    @property
+    def scores(self) -> list[float]:
+        """Of every column, with the letter groups of strange words and the structural features."""
 
     def places(self) -> bytes:
         """The row of each known key, as int32."""
@@ -41,25 +42,31 @@ class Sums(Protocol):
     def times(self) -> bytes:
         """How much each of them counts, as float32."""
 
-    def strongest(self, column: int, first: int, last: int, least: float, /) -> list[tuple[int, float]]:
-        """Rows that speak for a column, strongest first, each with its share above the mean of the columns
-        from ``first`` to before ``last``; none whose share is not above ``least``."""
+    def telling(self, column: int, first: int, last: int, most: int, least: float, /) -> tuple[str, ...]:
+        """Names of up to ``most`` keys and structural features that spoke for a column, strongest first.
+
+        What counts is the score above the mean of the columns from ``first`` to before ``last``; more than
+        ``least`` of it is told. Marks, and numbers (which are read by their length only), are not.
+        """
 
 
 class Table(Protocol):
-    def sums(self, text: str, end_chars: int = 0, /) -> Sums:
-        """Of a text in ASCII; with ``end_chars`` that many characters at each end are its head and tail."""
+    """``shape`` holds the structural features of the text, in the order of `shape.NAMES`."""
 
-    def sums_of(self, head: list[str], tail: list[str], middle: list[str], /) -> Sums:
+    def sums(self, text: str, end_chars: int, shape: array[float], /) -> Sums:
+        """Of a text in ASCII; of a long one, so many characters at each end are its head and tail, else 0."""
+
+    def sums_of(self, head: list[str], tail: list[str], middle: list[str], shape: array[float], /) -> Sums:
         """Of tokens. In a short text ``head`` and ``tail`` are one and the same list."""
 
     def key(self, row: int, /) -> str:
         """The key of a row."""
 
 
-Judge = Callable[[list[float], bytes], tuple[int, float, list[float]]]
-"""From log-odds of n categories and an n by n table in float64, how well each (column) serves a task of each
-(row): which serves best, how well that is to be expected, and the probability of each."""
+Judge = Callable[[tuple[str, ...], list[float], bytes], tuple[str, str, float, dict[str, float]]]
+"""From names of n categories, their log-odds, and an n by n table in float64, how well each (column) serves a
+task of each (row): which serves best, which is likeliest, how well the former is to be expected to serve, and
+the probability of each."""
 
 
 def key_table(weights: Weights, *, compiled: bool | None = None) -> Table:
@@ -83,12 +90,16 @@ def key_table(weights: Weights, *, compiled: bool | None = None) -> Table:
         group_scale=weights.group_scale.data,
         group_mass=weights.group_mass.data,
         shape_table=weights.shape_table.data,
+        idf=weights.idf.data,
+        told=TOLD,
         columns=weights.table.shape[1],
         strange_mass=weights.strange_mass,
         middle=features.MIDDLE,
         most_times=features.MOST_TIMES,
         edge_tokens=features.EDGE_TOKENS,
         digits=features.MOST_DIGITS,
+        common=spelling.COMMON,
+        least_letters=spelling.LEAST_LETTERS,
     )
     return table
 

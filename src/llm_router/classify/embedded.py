@@ -183,7 +183,7 @@ def _evidence(
     if words:
         spoke = ", ".join(f"“{word}”" for word in words)
         found.append(Evidence("words", f"spoken for by {spoke}"))
-    likeliest = max(judged.probabilities, key=judged.probabilities.__getitem__)
+    likeliest = judged.likeliest
     if judged.probabilities[likeliest] - judged.probabilities[judged.category] > _SERVES_TOO:
         found.append(Evidence("serves", f"{likeliest} is likelier, and {judged.category} serves that too"))
     return tuple(found)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from msgspec import Struct
+
 from llm_router.classify.arithmetic import judge
 from llm_router.classify.fewshot import FewShot, fewshot
 from llm_router.classify.reading import Lookup, Reading
@@ -46,18 +48,18 @@ class _Plan:
     new: tuple[FewShot, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True):
     """What the encoder makes of a text.
 
     ``probabilities`` sum to 1 over the allowed categories. ``category`` is the one that serves best, given
-    them: a neighbour that serves several likely kinds of task may beat the likeliest single one.
+    them: a neighbour that serves several likely kinds of task may beat the ``likeliest`` single one.
     ``confidence`` is the probability that it serves the task, 0 to 1.
     """
 
     category: str
     confidence: float
     probabilities: dict[str, float]
+    likeliest: str
 
 
 class Encoder:
@@ -140,13 +142,9 @@ class Encoder:
         if earlier is not None:
             own = 1.0 - STILL * share
             logits = [own * a + share * b for a, b in zip(logits, _logits(earlier, plan), strict=True)]
-        best, service, odds = self._judged(logits, plan.serves)
+        best, likeliest, service, odds = self._judged(plan.names, logits, plan.serves)
         sure = self._sure(service) if len(plan.names) > 1 else 1.0
-        return Judgement(
-            category=plan.names[best],
-            confidence=sure if earlier is None else sure * CONVERSATION,
-            probabilities=dict(zip(plan.names, odds, strict=True)),
-        )
+        return Judgement(best, sure if earlier is None else sure * CONVERSATION, odds, likeliest)
 
     def probabilities(self, text: str, allowed: Collection[str] | None = None) -> dict[str, float]:
         """Probability of each category, summing to 1 over the allowed ones, in the order of ``categories``.

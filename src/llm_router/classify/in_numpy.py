@@ -5,24 +5,29 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_router.classify import features
+from llm_router.classify.shape import TOLD
+from llm_router.classify.spelling import mended, slips_of
 from llm_router.classify.weights import Weights
 
 Floats = NDArray[np.float32]
 
 
-def judged(logits: list[float], serves: bytes) -> tuple[int, float, list[float]]:
+def judged(
+    names: tuple[str, ...], logits: list[float], serves: bytes
+) -> tuple[str, str, float, dict[str, float]]:
     """See ``arithmetic.Judge``."""
     highest = max(logits)
     odds = np.exp(np.array(logits) - highest)
     odds /= np.add.reduce(odds)
     service = odds @ np.frombuffer(serves).reshape(len(logits), len(logits))
-    best = int(service.argmax())
-    return best, float(service[best]), odds.tolist()
+    best, likeliest = int(service.argmax()), int(odds.argmax())
+    return names[best], names[likeliest], float(service[best]), dict(zip(names, odds.tolist(), strict=True))
 
 
 class KeyTable:
@@ -45,12 +50,15 @@ class KeyTable:
             raise ValueError("a key of the vocabulary occurs twice")
         if "" in self.ids:
             raise ValueError("a key of the vocabulary is empty")
+        self.slips = slips_of(lambda: (weights.vocabulary, weights.idf.values()))
 
-    def sums(self, text: str, end_chars: int = 0, /) -> NumpySums:
-        return NumpySums(self, features.parted(text, end_chars))
+    def sums(self, text: str, end_chars: int, shape: array[float], /) -> NumpySums:
+        return NumpySums(self, features.parted(text, end_chars), shape)
 
-    def sums_of(self, head: list[str], tail: list[str], middle: list[str], /) -> NumpySums:
-        return NumpySums(self, features.Parts(head, tail, middle))
+    def sums_of(
+        self, head: list[str], tail: list[str], middle: list[str], shape: array[float], /
+    ) -> NumpySums:
+        return NumpySums(self, features.Parts(head, tail, middle), shape)
 
     def key(self, row: int, /) -> str:
         return self._keys[row]
@@ -59,10 +67,18 @@ class KeyTable:
 class NumpySums:
     """See ``arithmetic.Sums``."""
 
-    __slots__ = ("_mass", "_places", "_table", "_times", "_total", "norm", "strange")
+    __slots__ = ("_places", "_shape", "_table", "_times", "norm", "scores", "strange")
 
-    def __init__(self, table: KeyTable, parts: features.Parts) -> None:
-        find = table.ids.get
+    def __init__(self, table: KeyTable, parts: features.Parts, shape: array[float]) -> None:
+        self._table, self._shape = table, shape
+        self._look_up(parts)
+        meant = table.slips.meant_by(self.strange)
+        if meant:
+            self._look_up(mended(parts, meant))
+        self._add_up()
+
+    def _look_up(self, parts: features.Parts) -> None:
+        find = self._table.ids.get
         words, middle = features.counts(parts)
         places: list[int] = []
         times: list[float] = []
@@ -82,29 +98,26 @@ class NumpySums:
         spots = [place for place in map(find, features.places(parts)) if place is not None]
         places += spots
         times += [1.0] * len(spots)
-        self._table = table
         self._places = np.array(places, dtype=np.int32)
         self._times: Floats = np.array(times, dtype=np.float32)
+
+    def _add_up(self) -> None:
+        table = self._table
         shares = table.rows.take(self._places, axis=0)
         shares *= self._times[:, None]
         shares[:, -1] *= self._times
-        total = np.add.reduce(shares, axis=0)
-        self._total: Floats = total[:-1]
-        self._mass = float(total[-1])
-        self.norm = 1.0
-
-    def settle(self, groups: list[int], shape: array[float], /) -> list[float]:
-        structure: Floats = np.frombuffer(shape, dtype=np.float32)
-        table, total = self._table, self._total
-        mass = table.strange_mass * len(self.strange) + self._mass
+        sums = np.add.reduce(shares, axis=0)
+        total: Floats = sums[:-1]
+        mass = table.strange_mass * len(self.strange) + float(sums[-1])
+        groups = [group for word in self.strange for group in features.letter_groups(word)]
         if groups:
             shares = table.groups[groups] * table.group_scale[groups, None]
             total = np.add.reduce(np.vstack((total, shares)), axis=0)
             mass += float(np.add.accumulate(table.group_mass[groups])[-1])
         self.norm = math.sqrt(mass) or 1.0
+        structure: Floats = np.frombuffer(self._shape, dtype=np.float32)
         parts = np.vstack((total / np.float32(self.norm), structure[:, None] * table.shape_table))
-        scores: list[float] = np.add.reduce(parts, axis=0).tolist()
-        return scores
+        self.scores: list[float] = np.add.reduce(parts, axis=0).tolist()
 
     def places(self) -> bytes:
         return self._places.tobytes()
@@ -112,7 +125,28 @@ class NumpySums:
     def times(self) -> bytes:
         return self._times.tobytes()
 
-    def strongest(self, column: int, first: int, last: int, least: float, /) -> list[tuple[int, float]]:
+    def telling(self, column: int, first: int, last: int, most: int, least: float, /) -> tuple[str, ...]:
+        found: dict[str, float] = {}
+        for row, value in self._strongest(column, first, last, least * self.norm):
+            if len(found) == most:
+                break
+            name = _told(self._table.key(row))
+            if name and name not in found:
+                found[name] = value / self.norm
+        rows = self._table.shape_table.astype(np.float64)
+        told = {}
+        for name, value, row in zip(TOLD, self._shape, rows, strict=True):
+            if name and value:
+                lift = value * float(row[column] - np.add.accumulate(row[first:last])[-1] / (last - first))
+                if lift > least:
+                    told[name] = lift
+        if not told:
+            return tuple(found)
+        found |= told
+        return tuple(sorted(found, key=lambda name: (-found[name], name))[:most])
+
+    def _strongest(self, column: int, first: int, last: int, least: float) -> list[tuple[int, float]]:
+        """Rows of which the share is above ``least``, with it."""
         table, places = self._table, self._places
         rows = table.table[places]
         centres = rows[:, first:last].sum(axis=1, dtype=np.int32).astype(np.float32) / np.float32(
@@ -121,3 +155,12 @@ class NumpySums:
         share = (rows[:, column] - centres) * table.scale[places] * self._times
         found = zip(places.tolist(), share.tolist(), strict=True)
         return sorted((pair for pair in found if pair[1] > least), key=lambda pair: -pair[1])
+
+
+@lru_cache(maxsize=8192)
+def _told(key: str) -> str:
+    """How a key is told, empty where it is not worth a reader's time: words are, marks and numbers (read by
+    their length only, as zeros) are not."""
+    name = features.readable(key)
+    tells = "0" not in name and any(char.isalpha() or not char.isascii() for char in name)
+    return name if tells else ""

@@ -71,6 +71,8 @@ NAMES: tuple[str, ...] = (
 """One readable name per feature, in the order of `shape`; the last is the constant."""
 TELLING = frozenset(name for name, _, _ in _FLAGS) | {f"at least {n} numbered passages" for n in _PASSAGES}
 """Features that mean something to a reader of an explanation (a length by itself does not)."""
+TOLD = tuple(f"({name})" if name in TELLING else "" for name in NAMES)
+"""How each feature is told, empty for one that is not."""
 
 
 _LINES_AT = len(_LENGTHS)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+
+from llm_router.classify import features
 
 LEAST_LETTERS = 5
 """Shorter words have too many neighbours that mean something else."""
+
+COMMON = 1.6
+"""How much lower than the rarest a word's rarity must be for slips to be mended towards it: e**1.6 times as
+many texts as the two that a key must stand in."""
 
 
 class Slips:
@@ -68,3 +75,32 @@ def one_slip(left: str, right: str) -> bool:
         swapped = rest[:2] == other[1::-1] and rest[2:] == other[2:]
         return rest[1:] == other[1:] or swapped
     return rest[1:] == other if len(left) > len(right) else rest == other[1:]
+
+
+def mended(parts: features.Parts, meant: Mapping[str, str]) -> features.Parts:
+    """The same with every word in ``meant`` replaced by what it stands for, but in the middle: what a long
+    text is about is told by many words."""
+    if not meant:
+        return parts
+    head = [meant.get(token, token) for token in parts.head]
+    if parts.tail is parts.head:
+        return features.Parts(head, head, [])
+    return features.Parts(head, [meant.get(token, token) for token in parts.tail], parts.middle)
+
+
+def corrected(parts: features.Parts, known: Container[str], slips: Slips) -> features.Parts:
+    """The same with slips of the finger mended, ``known`` being the words that are none."""
+    words = {*parts.head, *parts.tail}
+    return mended(parts, slips.meant_by([word for word in words if word not in known]))
+
+
+def slips_of(known: Callable[[], tuple[Sequence[str], Sequence[float]]]) -> Slips:
+    """Knows the common words of a vocabulary, the most usual first; ``known`` gives keys and their rarity."""
+    return Slips(partial(_common_words, known))
+
+
+def _common_words(known: Callable[[], tuple[Sequence[str], Sequence[float]]]) -> list[str]:
+    keys, idf = known()
+    most = max(idf) - COMMON
+    common = ((rare, key) for key, rare in zip(keys, idf, strict=True) if rare <= most)
+    return [key for _, key in sorted(common) if features.is_word(key)]

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_router.classify import features
-from llm_router.classify.reading import corrected, slips_of
 from llm_router.classify.shape import NAMES as SHAPE_NAMES
 from llm_router.classify.shape import shape
+from llm_router.classify.spelling import corrected, slips_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
