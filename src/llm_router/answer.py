@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -83,8 +83,7 @@ class Attempt(Struct, frozen=True):
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What the caller gets. ``model`` is the one that really answered; ``attempts`` ends with it.
 
     ``served_as`` is that host's own name for it. ``raw_end`` and ``context`` are as in ``Final``;
@@ -100,7 +99,7 @@ class Answer:
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[Json, ...] = ()
     done_reason: str = "stop"
-    usage: Usage = field(default=Usage())
+    usage: Usage = Usage()
     warnings: tuple[str, ...] = ()
     first_token_s: float | None = None
     elapsed_s: float = 0.0

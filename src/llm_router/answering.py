@@ -49,7 +49,6 @@ from llm_router.errors import (
 from llm_router.hosts.crowd import Crowd, Visit
 from llm_router.hosts.health import Health
 from llm_router.hosts.residency import NO_SEAT, Residency, Seat
-from llm_router.hosts.snapshot import HostKind
 from llm_router.hosts.speeds import NOT_MEASURED, Measured, measured
 from llm_router.hosts.watch import HostWatch
 from llm_router.policy import World
@@ -296,6 +295,8 @@ class Answering:
     def _measured(self, attempt: _Running, usage: Usage, visit: Visit) -> None:
         """Learns from the timings of an answer that had its host to itself; where others were there, as soon
         as that is known."""
+        if usage.prefill_s is None and usage.decode_s is None:
+            return
         candidate = attempt.candidate
         sample = measured(
             prompt_tokens=usage.prompt_tokens,
@@ -496,7 +497,7 @@ class Answering:
             checks.other_model(candidate.served_as, final),
             checks.truncation(run.request.estimate(family), final, candidate.num_ctx),
             checks.no_call(run.request.must_call, attempt.tool_calls),
-            checks.context(run.request, candidate.model, candidate.host, _kind_of(candidate.host, run.world)),
+            checks.context(run.request, candidate.model, self._watch.provider(candidate.host)),
         )
         return Answer(
             text="".join(attempt.text),
@@ -569,10 +570,6 @@ class _Running:
 def _with_load(told_s: float | None, seat: Seat) -> float | None:
     """What the server says of the request itself, and the load before it that it waited for."""
     return (told_s or 0.0) + seat.load_s if seat.load_s else told_s
-
-
-def _kind_of(host: str, world: World) -> HostKind | None:
-    return next((h.kind for h in world.hosts if h.name == host), None)
 
 
 def _tells_residency(host: str, world: World) -> bool:

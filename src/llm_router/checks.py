@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llm_router.answer import Final
-from llm_router.hosts.snapshot import HostKind
 from llm_router.names import same_model
+from llm_router.providers.base import Provider
 from llm_router.request import ApiKind, RouteRequest, ToolCall
 from llm_router.tokens import TokenEstimate
 
@@ -41,15 +41,16 @@ def no_call(must_call: bool, tool_calls: Sequence[ToolCall]) -> str | None:
     return None if tool_calls or not must_call else "no tool was called although the request asks for a call"
 
 
-def context(request: RouteRequest, model: str, host: str, kind: HostKind | None) -> str | None:
+def context(request: RouteRequest, model: str, host: Provider) -> str | None:
     """A sentence where a prompt came with the ``context`` of an earlier answer and may not go on with it.
 
     It holds numbers out of one model's vocabulary, in a form that only Ollama knows.
     """
     if request.kind is not ApiKind.GENERATE or not request.unknown.get("context"):
         return None
-    if kind != "ollama":
-        return f"the context of the request was left out: {host} cannot go on with one; send the whole prompt"
+    if host.kind != "ollama":
+        left_out = f"the context of the request was left out: {host.name} cannot go on with one"
+        return f"{left_out}; send the whole prompt"
     if request.model is None:
         return f"the context of the request was read as one of {model}; name the model that gave it"
     return None

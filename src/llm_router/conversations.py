@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from llm_router.policy.waits import Place
 from llm_router.request import ApiKind, Message, RouteRequest, ToolCall
@@ -23,6 +23,7 @@ _MOST_ANSWERS = 8
 """Of one turn: the same question may begin many conversations."""
 
 _Answers: TypeAlias = tuple[tuple[int, Place], ...]
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +83,20 @@ class Conversations:
         if end == len(messages):  # a beginning of the answer was given: it comes back as one with the rest
             messages = messages[:begin]
         turn, answer = _turn(messages), (_ids(calls) or _words(text, calls), place)
-        loose = _opening(request)
+        opening = _opening(request)
         with self._lock:
             others = [known for known in self._turns.get(turn, ()) if known != answer]
-            self._turns[turn] = (*others[1 - _MOST_ANSWERS :], answer)
-            _latest(self._turns, turn)
-            self._loosely[loose] = place
-            _latest(self._loosely, loose)
+            _keep(self._turns, turn, (*others[1 - _MOST_ANSWERS :], answer))
+            _keep(self._loosely, opening, place)
             if request.session_id is not None:
-                session = _session(request)
-                self._loosely[session] = place
-                _latest(self._loosely, session)
+                _keep(self._loosely, _session(request), place)
 
 
-def _latest(kept: OrderedDict[int, _Answers] | OrderedDict[int, Place], key: int) -> None:
+def _keep(kept: OrderedDict[int, Kept], key: int, value: Kept) -> None:
+    """As the latest of all."""
+    kept[key] = value
     kept.move_to_end(key)
-    while len(kept) > MOST_KEPT:
+    if len(kept) > MOST_KEPT:
         kept.popitem(last=False)
 
 
@@ -129,14 +128,17 @@ def _turn(messages: Sequence[Message]) -> int:
     for message in messages:
         if message.role != "assistant":
             said += (message.role, message.text, len(message.images))
-            said += [len(image.base64) for image in message.images]
+            if message.images:
+                said += [len(image.base64) for image in message.images]
     return hash(tuple(said))
 
 
 def _ids(calls: Sequence[ToolCall]) -> int:
     """0 where a call has none: then the words tell, and clients may have given it one of their own."""
+    if not calls:
+        return 0
     ids = tuple([call.id for call in calls])
-    return hash(ids) if ids and all(ids) else 0
+    return hash(ids) if all(ids) else 0
 
 
 def _words(text: str, calls: Sequence[ToolCall]) -> int:

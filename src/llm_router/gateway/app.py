@@ -17,6 +17,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
+from msgspec import structs
+
 from llm_router.answer import Answer, Attempt, EmbeddingAnswer
 from llm_router.decision import Decision
 from llm_router.errors import (
@@ -428,7 +430,9 @@ def status_of(error: LLMRouterError) -> int:
 
 def _in_its_time(visit: Visit, asked: Asked) -> Asked:
     timeout_s = visit.timeout_s()
-    return asked if timeout_s is None else replace(asked, request=replace(asked.request, timeout_s=timeout_s))
+    if timeout_s is None:
+        return asked
+    return structs.replace(asked, request=replace(asked.request, timeout_s=timeout_s))
 
 
 def _shape_of(path: str) -> Callable[[LLMRouterError, int, str], bytes]:

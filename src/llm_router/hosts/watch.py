@@ -95,6 +95,7 @@ class HostWatch:
         first_patience_s: float = FIRST_PATIENCE_S,
     ) -> None:
         self._providers = tuple(providers)
+        self._by_name = {provider.name: provider for provider in reversed(self._providers)}
         self._health = health
         self._speeds = speeds if speeds is not None else SpeedBook()
         self._clock_s = clock_s
@@ -114,7 +115,7 @@ class HostWatch:
         self._told_until_s = 0.0
 
     def provider(self, host: str) -> Provider:
-        return next(provider for provider in self._providers if provider.name == host)
+        return self._by_name[host]
 
     def version(self, host: str) -> str:
         """The version a host last told; empty where it never did."""

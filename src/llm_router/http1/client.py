@@ -237,18 +237,20 @@ class Pool:
         nothing twice: not for POST. ``pieces`` is a body whose length is not known.
         """
         head = self._request_head(method, path, body, headers or {}, chunked=pieces is not None)
-        while (connection := self._kept()) is not None:
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        while (connection := self._kept(begun_s)) is not None:
             try:
                 return await connection.exchange(method, head, body, pieces, limit_s)
             except Disconnected as error:
                 if error.begun or method not in _REPEATABLE:
                     raise
                 break
-        begun_s = asyncio.get_running_loop().time()
-        connection = await self._connect(limit_s)
+        left_s = None if limit_s is None else limit_s - (loop.time() - begun_s)
+        connection = await self._connect(loop, left_s)
         if limit_s is not None:
-            limit_s -= connection.loop.time() - begun_s
-        return await connection.exchange(method, head, body, pieces, limit_s)
+            left_s = limit_s - (loop.time() - begun_s)
+        return await connection.exchange(method, head, body, pieces, left_s)
 
     async def close(self) -> None:
         self.closed = True
@@ -274,16 +276,15 @@ class Pool:
         (self._resting if rest_s else self._idle).append(connection)
         self._drop_stale(now_s)
 
-    def _kept(self) -> _Connection | None:
+    def _kept(self, now_s: float) -> _Connection | None:
         """An open connection that may be used now: the one given back last, unless it still rests."""
-        if self._resting:
-            now_s = self._resting[0].loop.time()
-            while self._resting and self._resting[0].rests_until_s <= now_s:
-                self._idle.append(self._resting.pop(0))
+        while self._resting and self._resting[0].rests_until_s <= now_s:
+            self._idle.append(self._resting.pop(0))
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable:
+            if connection.usable(now_s):
                 return connection
+            connection.shut()
         return None
 
     def _drop_stale(self, now_s: float) -> None:
@@ -315,8 +316,7 @@ class Pool:
             raise InvalidAddress(target)
         return b"%b %b HTTP/1.1\r\n%b" % (method.encode("ascii"), target.encode("ascii"), self._head)
 
-    async def _connect(self, limit_s: float | None) -> _Connection:
-        loop = asyncio.get_running_loop()
+    async def _connect(self, loop: asyncio.AbstractEventLoop, limit_s: float | None) -> _Connection:
         connect_s = self._connect_s if limit_s is None else min(self._connect_s, limit_s)
         port = self._port or (443 if self._tls else 80)
         try:
@@ -390,14 +390,10 @@ class _Connection(asyncio.Protocol):
         self._until_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def usable(self) -> bool:
+    def usable(self, now_s: float) -> bool:
         """Still open, and not idle for so long that the server may be closing it."""
-        open_ = self._transport is not None and not self._transport.is_closing()
-        if open_ and self.idle_until_s >= self.loop.time():
-            return True
-        self.shut()
-        return False
+        transport = self._transport
+        return transport is not None and not transport.is_closing() and self.idle_until_s >= now_s
 
     async def exchange(
         self,

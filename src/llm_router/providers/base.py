@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
 import msgspec
@@ -32,8 +31,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1800.0
 
 
-@dataclass(frozen=True, slots=True)
-class ChatCall:
+class ChatCall(msgspec.Struct, frozen=True):
     """One request for one model of one server.
 
     ``model`` is the server's own name. ``num_ctx`` is sent where the server takes one. ``think`` is None
@@ -45,13 +43,12 @@ class ChatCall:
     request: RouteRequest
     num_ctx: int | None = None
     think: bool | str | None = None
-    quirks: Quirks = field(default_factory=Quirks)
+    quirks: Quirks = Quirks()
     timeouts: Timeouts | None = None
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class EmbedCall:
+class EmbedCall(msgspec.Struct, frozen=True):
     """Texts to embed. Over-long input is an error, never cut in silence unless the caller wants it cut.
 
     ``request`` is where they come from: what else its body holds goes to the server too.

@@ -83,13 +83,13 @@ class HttpHost:
 
     async def get(self, path: str, *, limit_s: float | None = None) -> Json:
         """GET → parsed JSON. Raises a ProviderError."""
-        return await self._whole("GET", path, None, limit_s or self.timeouts.control_s)
+        return await self._json("GET", path, None, limit_s or self.timeouts.control_s)
 
     async def post(
         self, path: str, body: JsonObject, *, model: str = "", limit_s: float | None = None
     ) -> Json:
         """POST JSON → parsed JSON. Raises a ProviderError."""
-        return await self._whole("POST", path, body, limit_s or self.timeouts.control_s, model)
+        return await self._json("POST", path, body, limit_s or self.timeouts.control_s, model)
 
     def lines(
         self,
@@ -135,23 +135,42 @@ class HttpHost:
         finally:
             response.release()
 
-    async def _whole(
+    async def whole(
+        self, path: str, body: JsonObject | None, limit_s: float, model: str, *, method: str = "POST"
+    ) -> bytes:
+        """JSON → the body of the reply, whole within ``limit_s``. Raises a ProviderError."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + limit_s
+        response = await self.replied(method, path, body, limit_s, model)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            while not response.at_eof:
+                piece = await response.readany(max(0.0, until_s - loop.time()))
+                parts.append(piece)
+                size += len(piece)
+                if size > MAX_REPLY_BYTES:
+                    raise self.bad(model, "the reply does not end")
+        except (TimeoutError, HttpError, OSError) as error:
+            raise self.foreign(error, limit_s, model) from error
+        finally:
+            response.release()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _json(
         self, method: str, path: str, body: JsonObject | None, limit_s: float, model: str = ""
     ) -> Json:
+        data = await self.whole(path, body, limit_s, model, method=method)
         try:
-            async with asyncio.timeout(limit_s):
-                response = await self.replied(method, path, body, limit_s, model)
-                try:
-                    return await self._whole_json(response, model, limit_s)
-                finally:
-                    response.release()
-        except TimeoutError as error:
-            raise self.foreign(error, limit_s, model) from error
+            value: Json = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self.bad(model, "the reply is not JSON") from error
+        return value
 
     async def replied(
         self, method: str, path: str, body: JsonObject | None, limit_s: float, model: str = ""
     ) -> Response:
-        """A reply whose head is that of a success. Raises a ProviderError."""
+        """A reply whose head is that of a success, come within ``limit_s``. Raises a ProviderError."""
         data = None if body is None else self._encoded(body, model)
         headers = _JSON if data is not None else _NOTHING
         response: Response | None = None
@@ -159,7 +178,8 @@ class HttpHost:
             pool = self._pool_here() or await self._opened()
             response = await pool.request(method, path, data, headers, limit_s=limit_s)
             if response.status >= 300 or response.content_type == "text/html":
-                await self._check(response, model, limit_s)
+                async with asyncio.timeout(limit_s):
+                    await self._check(response, model, limit_s)
         except (TimeoutError, HttpError, OSError, ValueError) as error:
             if response is not None:
                 response.close()
@@ -221,39 +241,6 @@ class HttpHost:
             raise self._with_place(
                 self._read_status(response.status, error_text(raw), model), response.status, model
             )
-
-    async def whole(self, path: str, body: JsonObject, limit_s: float, model: str) -> bytes:
-        """POST JSON → the body of the reply, whole within ``limit_s``. Raises a ProviderError."""
-        until_s = asyncio.get_running_loop().time() + limit_s
-        response = await self.replied("POST", path, body, limit_s, model)
-        try:
-            return await self._read(response, model, limit_s, until_s)
-        finally:
-            response.release()
-
-    async def _read(self, response: Response, model: str, limit_s: float, until_s: float) -> bytes:
-        """The body. ``until_s`` is on the loop's clock, and ``limit_s`` what an error tells of it."""
-        loop = asyncio.get_running_loop()
-        parts: list[bytes] = []
-        size = 0
-        try:
-            while piece := await response.readany(max(0.0, until_s - loop.time())):
-                parts.append(piece)
-                size += len(piece)
-                if size > MAX_REPLY_BYTES:
-                    raise self.bad(model, "the reply does not end")
-        except (TimeoutError, HttpError, OSError) as error:
-            raise self.foreign(error, limit_s, model) from error
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    async def _whole_json(self, response: Response, model: str, limit_s: float) -> Json:
-        until_s = asyncio.get_running_loop().time() + limit_s
-        data = await self._read(response, model, limit_s, until_s)
-        try:
-            value: Json = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self.bad(model, "the reply is not JSON") from error
-        return value
 
     def foreign(self, error: Exception, limit_s: float, model: str, *, begun: bool = True) -> ProviderError:
         """The client's and the system's errors as ours, most specific first."""

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from msgspec import Struct
+
 from llm_router.answer import Answer, Delta, EmbeddingAnswer
 from llm_router.errors import LLMRouterError
 from llm_router.request import JsonObject, RouteRequest
@@ -24,8 +26,7 @@ from llm_router.request import JsonObject, RouteRequest
 ApiName = Literal["ollama", "openai", "anthropic"]
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """What the reply says of how it came about.
 
     ``router`` is the object that goes into the body's final message; ``created_s`` the wall clock (seconds
@@ -69,8 +70,7 @@ class Renderer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """One body, understood. ``stream`` says whether the caller wants the answer piece by piece."""
 
     request: RouteRequest
