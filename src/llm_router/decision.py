@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from llm_router.request import JsonObject
 
@@ -199,9 +199,9 @@ class Ranking(Struct, frozen=True, dict=True):
         }
 
     @cached_property
-    def encoded(self) -> Mapping[str, Raw]:
+    def encoded(self) -> bytes:
         """The same as JSON text, made once for all decisions that share it."""
-        return {name: Raw(_encode(value)) for name, value in self.as_json().items()}
+        return _encode(self.as_json())
 
 
 class Decision(Struct, frozen=True):
@@ -271,14 +271,15 @@ class Decision(Struct, frozen=True):
 
     def as_json(self) -> JsonObject:
         """The documented shape (docs/reference/decision.md); numbers are rounded, nothing is dropped."""
-        return self._told(self.ranking.as_json())
+        return {**self._own(), **self.ranking.as_json()}
 
     def encoded(self) -> bytes:
         """The same as JSON text."""
-        return _encode(self._told(self.ranking.encoded))
+        return b"%b,%b" % (_encode(self._own())[:-1], self.ranking.encoded[1:])  # two objects as one
 
-    def _told(self, ranking: Mapping[str, Any]) -> JsonObject:
-        answer, classification, reasons = self.answer, self.classification, self.reasons
+    def _own(self) -> JsonObject:
+        """What no other decision shares."""
+        answer, classification = self.answer, self.classification
         top = sorted(classification.probabilities.items(), key=itemgetter(1), reverse=True)
         return {
             "decision_id": self.decision_id,
@@ -291,12 +292,11 @@ class Decision(Struct, frozen=True):
             "stage": classification.stage,
             "model_params": self.model_params,
             "model_size_gb": self.model_size_gb,
-            "routing_reasoning": "; ".join(reasons),
-            "reasons": list(reasons),
+            "routing_reasoning": self.routing_reasoning,
+            "reasons": list(self.reasons),
             "evidence": [{"code": e.code, "text": e.text} for e in classification.evidence],
             "probabilities": {name: round(p, 4) for name, p in top[:5]},
             "stages": [_stage_json(stage) for stage in classification.trail],
-            **ranking,
             "request_tokens": self.request_tokens,
             "warnings": list(self.warnings),
             "elapsed_ms": round(self.elapsed_ms, 3),

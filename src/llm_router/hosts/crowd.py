@@ -10,7 +10,8 @@ Values and arithmetic only.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable
 
 from llm_router.hosts.speeds import NOT_MEASURED, Measured
 
@@ -68,7 +69,7 @@ class Visit:
         begun_s = other._begun_s if other.model == self.model else other._entered_s
         return min(self._ended_s, other._ended_s) - max(self._begun_s, begun_s)
 
-    def _was_alone(self, others: Sequence[Visit]) -> bool:
+    def _was_alone(self, others: Iterable[Visit]) -> bool:
         left_s = SHARED * (self._ended_s - self._begun_s)
         for other in others:
             if other is not self:
@@ -79,12 +80,13 @@ class Visit:
 
 
 class _Host:
-    """``there`` in the order in which they came, ``ended`` as long as they matter to somebody."""
+    """``there`` in the order in which they came, the others in that in which they left; ``ended`` as long as
+    they matter to somebody."""
 
     def __init__(self) -> None:
         self._there: dict[Visit, None] = {}
-        self._ended: list[Visit] = []
-        self._unsure: list[Visit] = []
+        self._ended: deque[Visit] = deque()
+        self._unsure: deque[Visit] = deque()
 
     def enter(self, model: str, now_s: float) -> Visit:
         visit = Visit(self, model, now_s, alone=not self._there)
@@ -109,15 +111,19 @@ class _Host:
 
     def _settled(self) -> list[Visit]:
         oldest_s = next(iter(self._there))._entered_s if self._there else math.inf
-        settled = [visit for visit in self._unsure if visit._ended_s <= oldest_s]
-        found = [visit for visit in settled if visit._was_alone(self._ended)]
-        self._unsure = [visit for visit in self._unsure if visit._ended_s > oldest_s]
+        found: list[Visit] = []
+        while self._unsure and self._unsure[0]._ended_s <= oldest_s:
+            visit = self._unsure.popleft()
+            if visit._was_alone(self._ended):
+                found.append(visit)
         from_s = min([oldest_s, *[visit._begun_s for visit in self._unsure]])
-        self._ended = [visit for visit in self._ended if visit._ended_s > from_s]
+        while self._ended and self._ended[0]._ended_s <= from_s:
+            self._ended.popleft()
         return found
 
     def _forget(self) -> None:
         """Who was there with those that are forgotten can not be compared with them."""
-        self._ended, self._unsure = [], []
+        self._ended.clear()
+        self._unsure.clear()
         for visit in self._there:
             visit._lost = True

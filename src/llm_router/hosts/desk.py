@@ -13,10 +13,12 @@ when it is idle.
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+from msgspec import Struct
 
 from llm_router.hosts.load import (
     HORIZON_S,
@@ -34,8 +36,7 @@ _LEAST_LEFT = 0.1
 """Of its expected work, what a request that takes longer than expected still has before it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(Struct, frozen=True):
     """One request for one model: what its place in memory takes, and the seconds that things are expected to
     take. ``model`` is the host's name in its canonical form."""
 
@@ -46,22 +47,19 @@ class Ticket:
     work_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     """The request may be sent to its model."""
 
     ticket: Ticket
 
 
-@dataclass(frozen=True, slots=True)
-class Unload:
+class Unload(Struct, frozen=True):
     """The model is to leave the memory. Answered with ``unloaded``."""
 
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(Struct, frozen=True):
     """The model is to be loaded. Answered with ``loaded`` or ``load_failed``."""
 
     model: str
@@ -72,8 +70,7 @@ class Load:
 Action: TypeAlias = Start | Unload | Load
 
 
-@dataclass(slots=True)
-class _Running:
+class _Running(Struct):
     ticket: Ticket
     since_s: float
 
@@ -129,6 +126,8 @@ class Desk:
         self._stale: set[str] = set()
         self._waiting: OrderedDict[str, OrderedDict[int, Ticket]] = OrderedDict()
         self._running: dict[int, _Running] = {}
+        self._busy: dict[str, int] = {}
+        """How many of these each model answers."""
         self._plan: _Plan | None = None
         self._demand: dict[str, tuple[float, float]] = {}
         self.loads = 0
@@ -153,12 +152,17 @@ class Desk:
     def ended(self, number: int) -> None:
         """A request was answered, failed, or its caller left."""
         running = self._running.pop(number, None)
-        if running is None:
-            for model, tickets in self._waiting.items():
-                if tickets.pop(number, None) is not None:
-                    if not tickets:
-                        del self._waiting[model]
-                    break
+        if running is not None:
+            model = running.ticket.model
+            self._busy[model] -= 1
+            if not self._busy[model]:
+                del self._busy[model]
+            return
+        for model, tickets in self._waiting.items():
+            if tickets.pop(number, None) is not None:
+                if not tickets:
+                    del self._waiting[model]
+                break
 
     def loaded(
         self, model: str, found_gb: Mapping[str, float] | None = None, lasting: Set[str] = frozenset()
@@ -241,8 +245,7 @@ class Desk:
             # Others load too. Who does not leave when told is not told again: the load would never begin.
             plan.leaving = self._leaving_for(plan.model, plan.memory_gb, now_s, plan.left)
         if plan.leaving:
-            busy = {running.ticket.model for running in self._running.values()}
-            for model in sorted(plan.leaving - plan.unloading - busy):
+            for model in sorted(plan.leaving - plan.unloading - self._busy.keys()):
                 plan.unloading.add(model)
                 if not self._sent_away.get(model, False):
                     actions.append(Unload(model))
@@ -259,10 +262,9 @@ class Desk:
 
     def _departures(self) -> Iterator[Action]:
         """Those who were sent away and are idle."""
-        busy = {running.ticket.model for running in self._running.values()}
         unloading = self._plan.unloading if self._plan is not None else set()
         for model, told in list(self._sent_away.items()):
-            if told or model in busy:
+            if told or model in self._busy:
                 continue
             if model not in self._resident:
                 del self._sent_away[model]
@@ -289,6 +291,7 @@ class Desk:
         for model in [m for m in self._waiting if self._ready(m) and m not in away]:
             for ticket in self._waiting.pop(model).values():
                 self._running[ticket.number] = _Running(ticket, now_s)
+                self._busy[model] = self._busy.get(model, 0) + 1
                 actions.append(Start(ticket))
         return actions
 
@@ -362,10 +365,11 @@ class Desk:
 
     def load(self, now_s: float) -> HostLoad:
         """What goes on, for the policy."""
-        answered: dict[str, list[float]] = {}
+        answered_s: dict[str, float] = {}
         for running in self._running.values():
-            answered.setdefault(running.ticket.model, []).append(_left_s(running, now_s))
-        models = {model: ModelLoad(len(left_s), sum(left_s)) for model, left_s in answered.items()}
+            model = running.ticket.model
+            answered_s[model] = answered_s.get(model, 0.0) + _left_s(running, now_s)
+        models = {model: ModelLoad(self._busy[model], left_s) for model, left_s in answered_s.items()}
         for model, tickets in self._waiting.items():
             known = models.get(model, NOTHING)
             work_s = sum([ticket.work_s for ticket in tickets.values()])
@@ -407,8 +411,7 @@ class Desk:
     def queued(self) -> int:
         """Requests that wait: those that have not been started, and those that were, but beyond what the host
         answers of their model at once. Of models that are kept only the former."""
-        running = Counter([running.ticket.model for running in self._running.values()])
-        beyond = [n - self.parallel for model, n in running.items() if model not in self.kept]
+        beyond = [n - self.parallel for model, n in self._busy.items() if model not in self.kept]
         return self.waiting + sum([n for n in beyond if n > 0])
 
     @property

@@ -8,9 +8,8 @@ at the same time. And every second that it holds up the host is a second for eve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from llm_router.fleet.schema import Machine
 from llm_router.hosts import load as loads
@@ -22,16 +21,14 @@ KEPT_SHARE = 0.8
 """How much of its prompt a model need not read again when it answered the turn before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a conversation was answered last."""
 
     model: str
     host: str
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Struct, frozen=True):
     """What a decision depends on that may be different for the next request.
 
     ``loads`` by the names of hosts. ``before`` is where the turn before was answered, and ``locked`` says

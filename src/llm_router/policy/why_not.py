@@ -147,7 +147,7 @@ def _quiet(moment: Moment) -> Moment:
         )
         for host, load in moment.loads.items()
     }
-    return replace(moment, loads=loads)
+    return msgspec.structs.replace(moment, loads=loads)
 
 
 def _more_time(tag: str, decision: Decision, moment: Moment) -> tuple[str, Moment] | None:
@@ -157,7 +157,7 @@ def _more_time(tag: str, decision: Decision, moment: Moment) -> tuple[str, Momen
         return None
     needed_s = math.ceil(decision.chain[position].estimate.total_s)
     sentence = f"the request may take {needed_s} s (its own timeout_s, and timeouts.total_s)"
-    return sentence, replace(moment, deadline_s=float(needed_s))
+    return sentence, msgspec.structs.replace(moment, deadline_s=float(needed_s))
 
 
 def _next_step(tag: str, request: RouteRequest, decision: Decision, world: World) -> tuple[str, World] | None:
