@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +67,30 @@ OTHERS = (
 USUAL = ("summarize", "function", "weather", "there", "façade", "albarracín", "orquía", "uploadinterrupted")
 """Common words of the vocabulary."""
 LETTERS = ("", "a", "e", "s", "í", "ç", "요", "７", "\ud800", "'", "0")
+PASSAGES = (
+    *(
+        "Document 1",
+        "doc",
+        "DOC\n\nb",
+        "docA",
+        "[12]",
+        "[1234]",
+        "[1",
+        "[]",
+        "text\n[3",
+        "# page H.",
+        "- * >",
+    ),
+    *("passage #1234", "report (7", "file_1", "Abstract [99]", "source c_", "article 12a", "context\x1cD"),
+)
+EMPTY = ("\n", "\n\n", "\n \t\n", " \n", "\x1c\n\x0b")
+BLOCKS = (*EMPTY, "x" * 79, "x" * 80, "word " * 16, "z" * 600, "a" * 249 + "?", "b" * 250 + "?")
+BEGINNINGS = (
+    "Item 12 of a long list",
+    "item 7 of a long list:",
+    "1234567 and many more ",
+    "\x00aB9 short and the rest",
+)
 NO_SHAPE = array("f", [0.0] * len(NAMES))
 MARKS = QUESTIONS + CODE + FIGURES + LISTS + OTHERS
 slips = st.tuples(st.integers(0, 20), st.integers(0, 2), st.sampled_from(LETTERS))
@@ -238,13 +264,14 @@ def test_a_word_counts_no_more_often_than_the_most(both: tuple[Encoder, Encoder]
 def test_both_judge_alike(logits: list[float]) -> None:
     serves = np.random.default_rng(len(logits)).random((len(logits), len(logits)))
     names = tuple(f"category {i}" for i in range(len(logits)))
-    best, likeliest, service, odds = arithmetic.judge(compiled=True)(names, logits, serves.tobytes())
-    _, _, expected, expected_odds = judged(names, logits, serves.tobytes())
-    assert service == pytest.approx(expected, abs=1e-12)
+    best, likeliest, sure, odds = arithmetic.judge(compiled=True)(names, logits, serves.tobytes(), 0.9, -0.2)
+    _, _, expected, expected_odds = judged(names, logits, serves.tobytes(), 0.9, -0.2)
+    assert sure == pytest.approx(expected, abs=1e-12)
     assert odds == pytest.approx(expected_odds, abs=1e-12)
     assert tuple(odds) == names
     assert odds[likeliest] == max(odds.values())
-    assert (np.array(list(odds.values())) @ serves)[names.index(best)] == pytest.approx(service, abs=1e-12)
+    service = np.array(list(odds.values())) @ serves
+    assert service[names.index(best)] == pytest.approx(service.max(), abs=1e-12)
 
 
 @needs_compiled
@@ -253,17 +280,51 @@ def test_both_judge_among_any_number_of_categories() -> None:
     for count in (1, 2, 256, 257, 700):
         names = tuple(map(str, range(count)))
         logits, serves = random.normal(size=count).tolist(), random.random((count, count)).tobytes()
-        best, likeliest, service, odds = arithmetic.judge(compiled=True)(names, logits, serves)
-        expected, expected_likeliest, expected_service, expected_odds = judged(names, logits, serves)
+        best, likeliest, sure, odds = arithmetic.judge(compiled=True)(names, logits, serves, 1.1, 0.3)
+        expected, expected_likeliest, expected_sure, expected_odds = judged(names, logits, serves, 1.1, 0.3)
         assert (best, likeliest) == (expected, expected_likeliest)
-        assert service == pytest.approx(expected_service, abs=1e-12)
+        assert sure == pytest.approx(expected_sure, abs=1e-12)
         assert odds == pytest.approx(expected_odds, abs=1e-12)
+
+
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_compiled), False])
+def test_nobody_serves_for_certain_or_never_but_who_is_alone(compiled: bool) -> None:
+    judge = arithmetic.judge(compiled=compiled)
+    always, never = array("d", [1.0] * 4).tobytes(), array("d", [0.0] * 4).tobytes()
+    assert judge(("a", "b"), [2.0, 1.0], always, 1.0, 0.0)[2] == pytest.approx(1 - 1e-6, abs=1e-9)
+    assert judge(("a", "b"), [2.0, 1.0], never, 1.0, 0.0)[2] == pytest.approx(1e-6, abs=1e-9)
+    assert judge(("a",), [2.0], never[:8], 1.0, 0.0) == ("a", "a", 1.0, {"a": 1.0})
 
 
 @needs_compiled
 @given(st.lists(st.one_of(st.sampled_from(MARKS), ascii_text), max_size=24))
 def test_both_see_the_same_marks_in_a_text(parts: list[str]) -> None:
     assert_marked_alike("".join(parts))
+
+
+@needs_compiled
+@given(st.lists(st.one_of(st.sampled_from(PASSAGES + BLOCKS + BEGINNINGS), ascii_text), max_size=40))
+def test_both_see_the_same_layout(parts: list[str]) -> None:
+    assert_marked_alike("".join(parts))
+    assert_marked_alike("\n".join(parts))
+
+
+@needs_compiled
+@pytest.mark.parametrize("between", ["", "\n", "\n\n", "\n- ", " "])
+def test_both_see_the_same_layout_at_every_edge(between: str) -> None:
+    for first in PASSAGES + BEGINNINGS:
+        for second in PASSAGES:
+            assert_marked_alike(f"{first}{between}{second}")
+            assert_marked_alike(f"a question?\n{first}{between}{second}\n{'x ' * 400}\nanother?")
+
+
+@needs_compiled
+@pytest.mark.parametrize("size", [20, 599, 600, 601, 2999, 3000, 3001, 23_999, 24_000, 24_001, 36_001])
+@pytest.mark.parametrize("part", ["a", "a\n", "Item 1 of a long list\n", "\n", " \n\n[1] x", "doc\n"])
+def test_both_see_the_same_in_texts_of_any_size(part: str, size: int) -> None:
+    for text in (part * size, f"why?\n{part * size}", f"[1]{part * size}"):
+        assert_marked_alike(text[:size])
+        assert_marked_alike(text[: size - 2] + "? ")
 
 
 @needs_compiled
@@ -282,41 +343,38 @@ def assert_marked_alike(text: str) -> None:
 @needs_compiled
 def test_what_does_not_fit_is_refused_and_nothing_else_happens(weights: Weights, table: Table) -> None:
     zeros = NO_SHAPE[:]
-    sums = table.sums("hello there", 0, zeros)
+    sums = table.sums("hello there")
     for other in (zeros[:-1], zeros + zeros[:1], array("f")):
         with pytest.raises(ValueError, match="number of features"):
-            table.sums("hello there", 0, other)
-        with pytest.raises(ValueError, match="number of features"):
             table.sums_of(["hello"], [], [], other)
+        with pytest.raises(ValueError, match="number of features"):
+            compiled().shape("hello", other)
     for column, first, last in ((len(zeros) * 100, 0, 1), (-1, 0, 1), (0, 3, 3), (0, -1, 3), (0, 0, 99)):
         with pytest.raises(IndexError, match="column"):
             sums.telling(column, first, last, 3, 0.0)
+    for columns in ((0, len(sums.scores)), (-1,), (sys.maxsize,)):
+        with pytest.raises(IndexError, match="column"):
+            sums.logits(columns, 1.0)
     assert sums.telling(0, 0, 9, 0, 0.0) == sums.telling(0, 0, 9, -1, 0.0) == ()
     with pytest.raises(IndexError, match="key"):
         table.key(weights.table.shape[0])
     with pytest.raises(IndexError, match="key"):
         table.key(-1)
-    with pytest.raises(ValueError, match="ASCII"):
-        table.sums("été", 0, zeros)
-    for ends in (3, -1, sys.maxsize, sys.maxsize // 2 + 2):
-        with pytest.raises(ValueError, match="ends"):
-            table.sums("short", ends, zeros)
+    calls: tuple[Callable[[Any], object], ...] = (table.sums, lambda text: compiled().shape(text, zeros))
+    for call in calls:
+        with pytest.raises(ValueError, match="ASCII"):
+            call("été")
+        with pytest.raises(UnicodeEncodeError):
+            call("\ud800")
+        with pytest.raises(TypeError):
+            call(b"bytes")
     with pytest.raises(TypeError):
         table.sums_of([1], [2], [], zeros)  # type: ignore[list-item]
     for names, logits in ((("a",), [1.0, 2.0]), (("a", "b"), [1.0, 2.0]), ((), []), (("a", "b"), [1.0])):
         with pytest.raises(ValueError, match="as many"):
-            arithmetic.judge(compiled=True)(names, logits, bytes(8))
-    for text, offset in (
-        ("", 0),
-        ("été", 0),
-        ("hello", -1),
-        ("hello", len(zeros) - 17),
-        ("hello", sys.maxsize),
-    ):
-        with pytest.raises(ValueError, match="marks"):
-            compiled().marks(text, zeros, offset)
+            arithmetic.judge(compiled=True)(names, logits, bytes(8), 1.0, 0.0)
     assert not any(zeros)
-    assert sums.scores == table.sums("hello there", 0, zeros).scores
+    assert sums.scores == table.sums("hello there").scores
 
 
 @needs_compiled

@@ -22,9 +22,11 @@
 #include <string.h>
 
 /* Of what arithmetic.py asks for; changed with it, since a build may be older than the sources beside it. */
-enum { REVISION = 6 };
+enum { REVISION = 7 };
 
 enum { MOST_COLUMNS = 256, LINE = 64, FIRST_TOKENS = 3, LAST_TOKENS = 2 };
+enum { LENGTHS = 12, LINES = 5, PASSAGES = 4, BLOCKS = 5, HEADS = 3, ASKS = 2, SHARES = 5, FLAGS = 13 };
+enum { FEATURES = LENGTHS + LINES + PASSAGES + BLOCKS + HEADS + ASKS + SHARES + FLAGS + 1 }; /* of shape.py */
 enum { WORD_LETTERS = 24 }; /* of a word, whose letter groups are read */
 enum { MOST_OF_ANY = 1 << 20 }; /* so that no size of memory overflows */
 static const char EDGE = 1, FIRST = 2, LAST = 3;
@@ -128,11 +130,13 @@ typedef struct {
     Index rests; /* of common words: of each word and of what is left of it without one letter, its row from 1 on */
     Py_ssize_t least_letters; /* of a word in it, and the most */
     Py_ssize_t most_letters;
-    float *shape_table; /* (features, columns) */
-    Py_ssize_t features;
+    float *shape_table; /* (FEATURES, columns) */
     PyObject *told; /* how each feature is told, "" for one that is not */
     double strange_mass;
     double middle;
+    Py_ssize_t max_chars; /* of which a longer text is cut to its head, middle and tail */
+    Py_ssize_t long_chars; /* from which on it has a head and a tail, of so many characters */
+    Py_ssize_t end_chars;
     Py_ssize_t edge_tokens;
     Py_ssize_t digits;
     float *times; /* what a word counts that stands once, twice, ... at the ends; then the same in the middle */
@@ -146,8 +150,9 @@ typedef struct {
     Py_ssize_t count;
     double norm;
     float mass;
+    float group_mass;
     float *scores; /* (columns,) the sums, until `settle` */
-    float *shape; /* (features,) */
+    float *shape; /* (FEATURES,) */
     float *times; /* (count,) */
     int32_t *places; /* (count,) */
     float room[]; /* of all of them */
@@ -636,6 +641,377 @@ static Py_ssize_t groups_of(const char *word, Py_ssize_t size, int32_t *groups, 
     return count;
 }
 
+/* ---- what a text looks like: shape.py says what each mark means ---- */
+
+static inline int is_blank(char c) { return kind_of((unsigned char)c) == BLANK; }
+
+static inline int is_digit(char c) { return c >= '0' && c <= '9'; }
+
+static inline int is_word_character(char c)
+{
+    int kind = kind_of((unsigned char)c);
+    return kind == LETTER || kind == DIGIT || c == '_';
+}
+
+static int has(const char *text, Py_ssize_t size, const char *part)
+{
+    Py_ssize_t length = (Py_ssize_t)strlen(part);
+    for (const char *at = text; size - (at - text) >= length; at++) {
+        at = memchr(at, part[0], (size_t)(size - (at - text)));
+        if (at == NULL || size - (at - text) < length)
+            return 0;
+        if (memcmp(at, part, (size_t)length) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+static Py_ssize_t after_blanks(const char *text, Py_ssize_t size, Py_ssize_t at)
+{
+    while (at < size && is_blank(text[at]))
+        at++;
+    return at;
+}
+
+static Py_ssize_t before_blanks(const char *text, Py_ssize_t at)
+{
+    while (at >= 0 && is_blank(text[at]))
+        at--;
+    return at;
+}
+
+static int ends_in_question(const char *text, Py_ssize_t size)
+{
+    while (size > 0 && (is_blank(text[size - 1]) || strchr("\"')", text[size - 1]) != NULL) && text[size - 1] != 0)
+        size--;
+    return size > 0 && text[size - 1] == '?';
+}
+
+static int has_code_punctuation(const char *text, Py_ssize_t size)
+{
+    for (Py_ssize_t i = 0; i + 1 < size; i++) {
+        char c = text[i], next = text[i + 1];
+        if (c == '=' && (next == '>' || next == '='))
+            return 1;
+        if (c == ';' && next == '\n')
+            return 1;
+        if (c == ')' && next == ':' && i + 2 < size && text[i + 2] == '\n')
+            return 1;
+        if (c == '<' && next == '/' && i + 2 < size && is_word_character(text[i + 2]))
+            return 1;
+        if (next == '(' && is_word_character(c)) {
+            Py_ssize_t at = i + 2;
+            while (at < size && is_word_character(text[at]))
+                at++;
+            if (at < size && text[at] == ')')
+                return 1;
+        }
+    }
+    return 0;
+}
+
+static int has_mathematics(const char *text, Py_ssize_t size)
+{
+    Py_ssize_t dollar = -1; /* the last one on this line */
+    for (Py_ssize_t i = 0; i < size; i++) {
+        char c = text[i];
+        if (c == '\\' && i + 2 < size && text[i + 1] >= 'a' && text[i + 1] <= 'z' && text[i + 2] >= 'a'
+            && text[i + 2] <= 'z')
+            return 1;
+        if (c == '^' && i > 0 && i + 1 < size && is_word_character(text[i - 1]) && is_word_character(text[i + 1]))
+            return 1;
+        if (c == '\n')
+            dollar = -1;
+        if (c == '$') {
+            if (dollar >= 0 && i - dollar > 1 && i - dollar <= 81)
+                return 1;
+            dollar = i;
+        }
+    }
+    return 0;
+}
+
+static int has_equation(const char *text, Py_ssize_t size)
+{
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (text[i] != '=')
+            continue;
+        Py_ssize_t left = before_blanks(text, i - 1), right = after_blanks(text, size, i + 1);
+        if (left >= 0 && is_word_character(text[left]) && right < size
+            && (is_word_character(text[right]) || text[right] == '-' || text[right] == '('))
+            return 1;
+    }
+    return 0;
+}
+
+static int has_arithmetic(const char *text, Py_ssize_t size)
+{
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (text[i] != '+' && text[i] != '-' && text[i] != '*' && text[i] != '/')
+            continue;
+        Py_ssize_t left = before_blanks(text, i - 1), right = after_blanks(text, size, i + 1);
+        if (left >= 0 && is_digit(text[left]) && right < size && is_digit(text[right]))
+            return 1;
+    }
+    return 0;
+}
+
+/* Bullet points, or the options of a multiple choice, at the beginning of a line. */
+static int has_line_head(const char *text, Py_ssize_t size, int options)
+{
+    for (Py_ssize_t begin = 0; begin < size;) {
+        Py_ssize_t at = after_blanks(text, size, begin);
+        if (options) {
+            if (at < size && text[at] == '(')
+                at++;
+            if (at + 2 < size && ((text[at] >= 'A' && text[at] <= 'D') || (text[at] >= 'a' && text[at] <= 'd'))
+                && (text[at + 1] == ')' || text[at + 1] == '.' || text[at + 1] == ':') && is_blank(text[at + 2]))
+                return 1;
+        } else if (at + 1 < size && (text[at] == '-' || text[at] == '*') && is_blank(text[at + 1])) {
+            return 1;
+        }
+        /* Empty lines before it lead to the same place. */
+        const char *end = at < size ? memchr(text + at, '\n', (size_t)(size - at)) : NULL;
+        if (end == NULL)
+            return 0;
+        begin = end - text + 1;
+    }
+    return 0;
+}
+
+static int has_quoted_text(const char *text, Py_ssize_t size)
+{
+    Py_ssize_t quote = -1;
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (text[i] != '"')
+            continue;
+        if (quote >= 0 && i - quote > 12)
+            return 1;
+        quote = i;
+    }
+    return 0;
+}
+
+static int has_colon_before_text(const char *text, Py_ssize_t size)
+{
+    int first = 1;
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (text[i] == '\n')
+            first = 0;
+        if (text[i] != ':')
+            continue;
+        Py_ssize_t at = after_blanks(text, size, i + 1);
+        if (memchr(text + i, '\n', (size_t)(at - i)) != NULL)
+            return 1;
+        if (first && i >= 4 && i <= 80 && at > i + 1 && at + 60 < size
+            && memchr(text + at + 1, '\n', 60) == NULL)
+            return 1;
+        first = 0;
+    }
+    return 0;
+}
+
+static const Py_ssize_t LENGTH_STEPS[LENGTHS] = {12, 25, 50, 90, 160, 300, 600, 1200, 2500, 6000, 12000, 36000};
+static const Py_ssize_t LINE_STEPS[LINES] = {2, 4, 8, 20, 60}, PASSAGE_STEPS[PASSAGES] = {1, 2, 4, 8};
+static const Py_ssize_t BLOCK_STEPS[BLOCKS] = {2, 3, 4, 6, 10}, HEAD_STEPS[HEADS] = {2, 4, 8};
+enum { BLOCK_CHARS = 80, HEAD_CHARS = 5, LINE_CHARS = 20, LONG_CHARS = 600, QUESTION_CHARS = 250 };
+enum { LAYOUT_CHARS = 24000, FLAG_CHARS = 3000, FLAG_END_CHARS = 500 };
+
+static float *steps(float *values, Py_ssize_t count, const Py_ssize_t *from, Py_ssize_t number)
+{
+    for (Py_ssize_t i = 0; i < number; i++)
+        values[i] = (float)(count >= from[i]);
+    return values + number;
+}
+
+static Py_ssize_t after_digits(const char *text, Py_ssize_t size, Py_ssize_t at)
+{
+    while (at < size && is_digit(text[at]))
+        at++;
+    return at;
+}
+
+/* Where what begins a numbered passage at the head of this line ends, or 0. */
+static Py_ssize_t after_passage(const char *text, Py_ssize_t size, Py_ssize_t at)
+{
+    static const char *const NAMES[] = {"document", "doc", "passage", "source", "context", "article", "excerpt", "text",
+                                        "file", "snippet", "result", "reference", "abstract", "report", "page"};
+    while (at < size && ((is_blank(text[at]) && text[at] != '\n') || (text[at] != 0 && strchr("#*>-", text[at]) != NULL)))
+        at++;
+    if (at < size && text[at] == '[') {
+        Py_ssize_t end = after_digits(text, size, at + 1), digits = end - at - 1;
+        return digits >= 1 && digits <= 3 && end < size && text[end] == ']' ? end + 1 : 0;
+    }
+    for (size_t name = 0; name < sizeof NAMES / sizeof *NAMES; name++) {
+        Py_ssize_t length = (Py_ssize_t)strlen(NAMES[name]), same = 0;
+        while (same < length && at + same < size && (text[at + same] | 32) == NAMES[name][same])
+            same++;
+        if (same < length)
+            continue;
+        Py_ssize_t number = after_blanks(text, size, at + length);
+        if (number < size && (text[number] == '[' || text[number] == '(' || text[number] == '#'))
+            number++;
+        Py_ssize_t end = after_digits(text, size, number);
+        if (end == number && end < size && (text[end] | 32) >= 'a' && (text[end] | 32) <= 'h')
+            end++;
+        return end > number && end - number <= 3 && (end == size || !is_word_character(text[end])) ? end : 0;
+    }
+    return 0;
+}
+
+static Py_ssize_t passages_in(const char *text, Py_ssize_t size)
+{
+    Py_ssize_t count = 0, at = 0;
+    while (at < size) {
+        Py_ssize_t end = after_passage(text, size, at);
+        count += end > 0;
+        const char *line = memchr(text + (end > 0 ? end : at), '\n', (size_t)(size - (end > 0 ? end : at)));
+        if (line == NULL)
+            break;
+        at = line - text + 1;
+    }
+    return count;
+}
+
+/* Long ones of the blocks between empty lines. */
+static Py_ssize_t blocks_in(const char *text, Py_ssize_t size)
+{
+    Py_ssize_t count = 0, begin = 0, at = 0;
+    const char *line;
+    while ((line = memchr(text + at, '\n', (size_t)(size - at))) != NULL) {
+        Py_ssize_t end = line - text, last;
+        at = after_blanks(text, size, end + 1);
+        for (last = at - 1; text[last] != '\n'; last--)
+            ;
+        if (last > end) {
+            count += end - begin >= BLOCK_CHARS;
+            begin = last + 1;
+        }
+    }
+    return count + (size - begin >= BLOCK_CHARS);
+}
+
+static int by_number(const void *left, const void *right)
+{
+    const uint64_t *a = left, *b = right;
+    return (*a > *b) - (*a < *b);
+}
+
+/* How a line begins, without capitals, and with one digit for a figure. */
+static uint64_t head_of(const char *line)
+{
+    uint64_t head = 0;
+    for (int i = 0; i < HEAD_CHARS; i++) {
+        if (is_digit(line[i]) && i > 0 && is_digit(line[i - 1]))
+            continue;
+        char c = is_digit(line[i]) ? '0' : line[i] >= 'A' && line[i] <= 'Z' ? (char)(line[i] | 32) : line[i];
+        head = head << 8 | (uint64_t)(unsigned char)(c + 1); /* so that no character is nothing */
+    }
+    return head;
+}
+
+/* Of a text of several lines that neither begins nor ends with a blank. -1 where there is no memory. */
+static int layout(const char *text, Py_ssize_t size, float *values)
+{
+    Py_ssize_t looked_at = least(size, LAYOUT_CHARS), lines = 0, long_lines = 0, alike = 0, run = 0;
+    int first = -1, last = 0;
+    uint64_t *heads = malloc(((size_t)looked_at / LINE_CHARS + 1) * sizeof *heads);
+    if (heads == NULL)
+        return -1;
+    for (Py_ssize_t begin = 0, end; begin <= looked_at; begin = end + 1, lines++) {
+        const char *line = memchr(text + begin, '\n', (size_t)(looked_at - begin));
+        end = line == NULL ? looked_at : line - text;
+        Py_ssize_t from = after_blanks(text, end, begin);
+        if (from == end)
+            continue; /* or each of many empty lines would go back to the first */
+        Py_ssize_t to = before_blanks(text, end - 1) + 1;
+        if (to - from >= LINE_CHARS)
+            heads[long_lines++] = head_of(text + from);
+        last = text[to - 1] == '?' && to - from <= QUESTION_CHARS;
+        if (first < 0)
+            first = last;
+    }
+    qsort(heads, (size_t)long_lines, sizeof *heads, by_number);
+    for (Py_ssize_t i = 0; i < long_lines; i++) {
+        run = i > 0 && heads[i] == heads[i - 1] ? run + 1 : 1;
+        alike = run > alike ? run : alike;
+    }
+    free(heads);
+    values = steps(values, lines, LINE_STEPS, LINES);
+    values = steps(values, passages_in(text, size), PASSAGE_STEPS, PASSAGES);
+    values = steps(values, blocks_in(text, size), BLOCK_STEPS, BLOCKS);
+    values = steps(values, alike, HEAD_STEPS, HEADS);
+    values[0] = (float)(size >= LONG_CHARS && first > 0);
+    values[1] = (float)(size >= LONG_CHARS && last);
+    return 0;
+}
+
+/* The shares of kinds of characters, and the flags. */
+static void mark(const char *text, Py_ssize_t size, float *values)
+{
+    Py_ssize_t digits = 0, capitals = 0, symbols = 0;
+    uint8_t seen[128] = {0};
+    for (Py_ssize_t i = 0; i < size; i++) {
+        unsigned char c = (unsigned char)text[i];
+        seen[c & 127] = 1;
+        digits += c >= '0' && c <= '9';
+        capitals += c >= 'A' && c <= 'Z';
+        symbols += c > 32 && kind_of(c) == MARK;
+    }
+    double all = (double)size;
+    values[0] = (float)fmin(1.0, 4.0 * ((double)digits / all));
+    values[1] = (float)fmin(1.0, 4.0 * ((double)symbols / all));
+    values[2] = (float)fmin(1.0, 4.0 * ((double)capitals / all));
+    float *flags = values + SHARES;
+    if (seen['?']) {
+        flags[0] = (float)ends_in_question(text, size);
+        flags[1] = 1.0f;
+    }
+    flags[2] = (float)(seen['`'] && has(text, size, "```"));
+    flags[3] = (float)(seen['{'] || seen['}']);
+    flags[4] = (float)((seen['('] || seen['='] || (seen[';'] && has(text, size, ";\n"))
+                        || (seen['<'] && has(text, size, "</")))
+                       && has_code_punctuation(text, size));
+    flags[5] = (float)((seen['\\'] || seen['$'] || seen['^']) && has_mathematics(text, size));
+    flags[6] = (float)(seen['='] && has_equation(text, size));
+    flags[7] = (float)((seen['+'] || seen['-'] || seen['*'] || seen['/']) && has_arithmetic(text, size));
+    flags[8] = (float)((seen[':'] && (has(text, size, "http://") || has(text, size, "https://")))
+                       || has(text, size, "www."));
+    flags[9] = (float)(((seen['-'] && has(text, size, "- ")) || (seen['*'] && has(text, size, "* ")))
+                       && has_line_head(text, size, 0));
+    flags[10] = (float)(seen['\n'] && has_line_head(text, size, 1));
+    flags[11] = (float)(seen['"'] && has_quoted_text(text, size));
+    flags[12] = (float)(seen[':'] && has_colon_before_text(text, size));
+}
+
+/* The features of the structure of a text in ASCII, as shape.py gives them; `values` are zeros before. -1 where there
+ * is no memory. */
+static int shape_of(const char *text, Py_ssize_t size, float *values)
+{
+    while (size > 0 && is_blank(text[size - 1]))
+        size--;
+    Py_ssize_t begin = after_blanks(text, size, 0);
+    text += begin;
+    size -= begin;
+    steps(values, size - 1, LENGTH_STEPS, LENGTHS);
+    values[FEATURES - 1] = 1.0f;
+    if (size == 0)
+        return 0;
+    if (memchr(text, '\n', (size_t)size) != NULL && layout(text, size, values + LENGTHS) < 0)
+        return -1;
+    values += FEATURES - 1 - FLAGS - SHARES;
+    if (size <= FLAG_CHARS) {
+        mark(text, size, values);
+        return 0;
+    }
+    char both_ends[FLAG_CHARS + 1];
+    memcpy(both_ends, text, FLAG_CHARS - FLAG_END_CHARS);
+    both_ends[FLAG_CHARS - FLAG_END_CHARS] = '\n';
+    memcpy(both_ends + FLAG_CHARS - FLAG_END_CHARS + 1, text + size - FLAG_END_CHARS, FLAG_END_CHARS);
+    mark(both_ends, FLAG_CHARS + 1, values);
+    return 0;
+}
+
 /* ---- sums ---- */
 
 static int append_word(PyObject *list, const Word *word, const Text *text)
@@ -684,11 +1060,10 @@ static void add_keys(Sums *sums, Text *text)
     }
 }
 
-/* Adds the letter groups of strange words. Gives their mass, below 0 with an exception. */
-static float add_groups(Sums *sums, const Text *text)
+/* Adds the letter groups of strange words. -1 with an exception. */
+static int add_groups(Sums *sums, const Text *text)
 {
     const Table *table = text->table;
-    float mass = 0.0f;
     for (Py_ssize_t i = 0; i < text->at_ends; i++) {
         if (text->keys[i].row >= 0)
             continue;
@@ -696,29 +1071,30 @@ static float add_groups(Sums *sums, const Text *text)
         int32_t groups[MOST_GROUPS];
         Py_ssize_t count = groups_of(token->bytes, token->size, groups, (uint32_t)table->groups.count - 1);
         if (count < 0 || append_word(sums->strange, &text->words[i], text) < 0)
-            return -1.0f;
+            return -1;
         for (Py_ssize_t k = 0; k < count; k++)
             ASK_FOR(row_at(&table->groups, groups[k]));
         for (Py_ssize_t k = 0; k < count; k++) {
             const Row *row = row_at(&table->groups, groups[k]);
-            mass += row->mass;
+            sums->group_mass += row->mass;
             add_row(sums->scores, row, table->columns, 1.0f);
         }
     }
-    return mass;
+    return 0;
 }
 
-/* From the sums to the scores. */
-static void settle(Sums *sums, float group_mass)
+/* From the sums to the scores, once the shape is known. */
+static void settle(Sums *sums)
 {
     const Table *table = sums->table;
-    double mass = table->strange_mass * (double)PyList_Size(sums->strange) + (double)sums->mass + (double)group_mass;
+    double mass = table->strange_mass * (double)PyList_Size(sums->strange) + (double)sums->mass
+                  + (double)sums->group_mass;
     double norm = sqrt(mass);
     sums->norm = norm > 0.0 ? norm : 1.0;
     float length = (float)sums->norm;
     for (Py_ssize_t c = 0; c < table->columns; c++)
         sums->scores[c] /= length;
-    for (Py_ssize_t f = 0; f < table->features; f++) {
+    for (Py_ssize_t f = 0; f < FEATURES; f++) {
         float value = sums->shape[f];
         if (value == 0.0f)
             continue;
@@ -730,89 +1106,100 @@ static void settle(Sums *sums, float group_mass)
     }
 }
 
-/* Everything that a text says. */
-static PyObject *read_text(Text *text, PyObject *shape)
+/* What the keys and the strange words of a text add up to. */
+static Sums *read_text(Text *text)
 {
     Table *table = text->table;
-    Py_buffer values;
-    Sums *sums = NULL;
-    if (PyObject_GetBuffer(shape, &values, PyBUF_SIMPLE) < 0)
-        return NULL;
-    if (values.len != table->features * (Py_ssize_t)sizeof(float)) {
-        PyErr_SetString(PyExc_ValueError, "the shape has another number of features");
-        goto failed;
-    }
     if (text_make(text) < 0)
-        goto failed;
+        return NULL;
     Py_ssize_t found = look_up(text);
     if (mend(text))
         found = look_up(text);
-    sums = (Sums *)PyType_GenericAlloc(sums_type, table->columns + table->features + 2 * found);
+    Sums *sums = (Sums *)PyType_GenericAlloc(sums_type, table->columns + FEATURES + 2 * found);
     if (sums == NULL)
         goto failed;
     Py_INCREF((PyObject *)table);
     sums->table = table;
     sums->scores = sums->room;
     sums->shape = sums->scores + table->columns;
-    sums->times = sums->shape + table->features;
+    sums->times = sums->shape + FEATURES;
     sums->places = (int32_t *)(sums->times + found);
-    memcpy(sums->shape, values.buf, (size_t)values.len);
     sums->strange = PyList_New(0);
     if (sums->strange == NULL)
         goto failed;
     add_keys(sums, text);
-    float group_mass = add_groups(sums, text);
-    if (group_mass < 0.0f)
+    if (add_groups(sums, text) < 0)
         goto failed;
-    settle(sums, group_mass);
-    PyBuffer_Release(&values);
     free(text->memory);
-    return (PyObject *)sums;
+    return sums;
 failed:
-    PyBuffer_Release(&values);
     free(text->memory);
     Py_XDECREF((PyObject *)sums);
     return NULL;
 }
 
-static PyObject *table_sums(Table *table, PyObject *args)
+/* A text of more than `max_chars` is cut to as many at most: its head, its middle and its tail, a line each. */
+static Py_ssize_t sample(const Table *table, const char *text, Py_ssize_t size, char *sampled)
 {
-    PyObject *text, *shape;
-    Py_ssize_t end_chars, size;
-    if (!PyArg_ParseTuple(args, "UnO", &text, &end_chars, &shape))
+    Py_ssize_t third = (table->max_chars - 2) / 3;
+    const char *parts[] = {text, text + (size - third) / 2, text + size - third};
+    for (int i = 0; i < 3; i++) {
+        if (i > 0)
+            *sampled++ = '\n';
+        memcpy(sampled, parts[i], (size_t)third);
+        sampled += third;
+    }
+    return 3 * third + 2;
+}
+
+static PyObject *table_sums(Table *table, PyObject *ascii)
+{
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(ascii, &size);
+    if (text == NULL)
         return NULL;
-    const char *bytes = PyUnicode_AsUTF8AndSize(text, &size);
-    if (bytes == NULL)
-        return NULL;
-    if (size != PyUnicode_GetLength(text) || end_chars < 0 || end_chars > size / 2) {
-        PyErr_SetString(PyExc_ValueError, "not a text in ASCII, or shorter than its ends");
+    if (size != PyUnicode_GetLength(ascii)) {
+        PyErr_SetString(PyExc_ValueError, "not a text in ASCII");
         return NULL;
     }
-    Token *all = malloc((size_t)(size + 1) * (sizeof *all + 1));
+    while (size > 0 && is_blank(text[size - 1]))
+        size--;
+    Py_ssize_t begin = after_blanks(text, size, 0), whole = size - begin;
+    size = least(whole, table->max_chars);
+    Token *all = malloc((size_t)(size + 1) * (sizeof *all + 2));
     if (all == NULL)
         return PyErr_NoMemory();
-    char *room = (char *)(all + size + 1);
-    Text read = {.table = table, .all = all, .whole = end_chars == 0};
-    Py_ssize_t head = end_chars == 0 ? size : end_chars;
-    read.head = (Tokens){all, tokens_of(table, bytes, head, all, room)};
+    char *room = (char *)(all + size + 1), *sampled = room + size + 1;
+    if (whole > size)
+        size = sample(table, text + begin, whole, sampled);
+    text = whole > size ? sampled : text + begin;
+    Py_ssize_t ends = size > table->long_chars ? table->end_chars : 0, head = ends > 0 ? ends : size;
+    Text read = {.table = table, .all = all, .whole = ends == 0};
+    read.head = (Tokens){all, tokens_of(table, text, head, all, room)};
     read.tail = read.head;
-    if (end_chars > 0) {
+    if (ends > 0) {
         read.tail.first = all + read.head.count;
-        read.tail.count = tokens_of(table, bytes + size - head, head, read.tail.first, room + head);
+        read.tail.count = tokens_of(table, text + size - ends, ends, read.tail.first, room + ends);
         read.middle.first = read.tail.first + read.tail.count;
-        read.middle.count
-            = tokens_of(table, bytes + head, size - 2 * head, read.middle.first, room + 2 * head);
+        read.middle.count = tokens_of(table, text + ends, size - 2 * ends, read.middle.first, room + 2 * ends);
     }
-    PyObject *found = read_text(&read, shape);
+    Sums *sums = read_text(&read);
+    if (sums != NULL && shape_of(text, size, sums->shape) < 0) {
+        PyErr_NoMemory();
+        Py_CLEAR(sums);
+    }
+    if (sums != NULL)
+        settle(sums);
     free(all);
-    return found;
+    return (PyObject *)sums;
 }
 
 static PyObject *table_sums_of(Table *table, PyObject *args)
 {
-    PyObject *lists[3], *shape;
-    if (!PyArg_ParseTuple(args, "O!O!O!O", &PyList_Type, &lists[0], &PyList_Type, &lists[1], &PyList_Type, &lists[2],
-                          &shape))
+    PyObject *lists[3];
+    Py_buffer values;
+    if (!PyArg_ParseTuple(args, "O!O!O!y*", &PyList_Type, &lists[0], &PyList_Type, &lists[1], &PyList_Type, &lists[2],
+                          &values))
         return NULL;
     int whole = lists[0] == lists[1];
     Py_ssize_t sizes[3] = {PyList_Size(lists[0]), whole ? 0 : PyList_Size(lists[1]), PyList_Size(lists[2])};
@@ -823,34 +1210,61 @@ static PyObject *table_sums_of(Table *table, PyObject *args)
             PyErr_NoMemory();
         goto done;
     }
+    if (values.len != FEATURES * (Py_ssize_t)sizeof(float)) {
+        PyErr_SetString(PyExc_ValueError, "the shape has another number of features");
+        goto done;
+    }
     Text read = {.table = table, .all = all, .whole = whole, .lists = lists, .sizes = sizes};
     read.head = (Tokens){all, sizes[0]};
     read.tail = whole ? read.head : (Tokens){all + sizes[0], sizes[1]};
     read.middle = (Tokens){all + sizes[0] + sizes[1], sizes[2]};
-    if (tokens_in(lists[0], all, kept) == 0 && (whole || tokens_in(lists[1], read.tail.first, kept) == 0)
-        && tokens_in(lists[2], read.middle.first, kept) == 0)
-        found = read_text(&read, shape);
+    if (tokens_in(lists[0], all, kept) < 0 || (!whole && tokens_in(lists[1], read.tail.first, kept) < 0)
+        || tokens_in(lists[2], read.middle.first, kept) < 0)
+        goto done;
+    Sums *sums = read_text(&read);
+    if (sums != NULL) {
+        memcpy(sums->shape, values.buf, (size_t)values.len);
+        settle(sums);
+    }
+    found = (PyObject *)sums;
 done:
+    PyBuffer_Release(&values);
     Py_XDECREF(kept);
     free(all);
     return found;
 }
 
-static PyObject *floats(const float *values, Py_ssize_t count)
+static PyObject *sums_scores(Sums *sums, void *unused)
 {
-    PyObject *list = PyList_New(count);
-    for (Py_ssize_t i = 0; list != NULL && i < count; i++) {
-        PyObject *value = PyFloat_FromDouble((double)values[i]);
+    (void)unused;
+    PyObject *list = PyList_New(sums->table->columns);
+    for (Py_ssize_t i = 0; list != NULL && i < sums->table->columns; i++) {
+        PyObject *value = PyFloat_FromDouble((double)sums->scores[i]);
         if (value == NULL || PyList_SetItem(list, i, value) < 0)
             Py_CLEAR(list);
     }
     return list;
 }
 
-static PyObject *sums_scores(Sums *sums, void *unused)
+static PyObject *sums_logits(Sums *sums, PyObject *args)
 {
-    (void)unused;
-    return floats(sums->scores, sums->table->columns);
+    PyObject *columns;
+    double heat;
+    if (!PyArg_ParseTuple(args, "O!d", &PyTuple_Type, &columns, &heat))
+        return NULL;
+    Py_ssize_t count = PyTuple_Size(columns);
+    PyObject *list = PyList_New(count);
+    for (Py_ssize_t i = 0; list != NULL && i < count; i++) {
+        Py_ssize_t column = PyLong_AsSsize_t(PyTuple_GetItem(columns, i));
+        PyObject *value = NULL;
+        if (column >= 0 && column < sums->table->columns)
+            value = PyFloat_FromDouble((double)sums->scores[column] / heat);
+        else if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_IndexError, "there is no such column");
+        if (value == NULL || PyList_SetItem(list, i, value) < 0)
+            Py_CLEAR(list);
+    }
+    return list;
 }
 
 /* ---- what spoke for a column ---- */
@@ -921,7 +1335,7 @@ static Py_ssize_t tell_shape(const Sums *sums, Py_ssize_t column, Py_ssize_t fir
                              double least_share, Told *told, Py_ssize_t count)
 {
     const Table *table = sums->table;
-    for (Py_ssize_t f = 0; f < table->features; f++) {
+    for (Py_ssize_t f = 0; f < FEATURES; f++) {
         if (sums->shape[f] == 0.0f)
             continue;
         Told one = {.at = -1};
@@ -950,7 +1364,7 @@ static PyObject *sums_telling(Sums *sums, PyObject *args)
         PyErr_SetString(PyExc_IndexError, "there is no such column");
         return NULL;
     }
-    Told *told = malloc((size_t)(sums->count + table->features + 1) * sizeof *told);
+    Told *told = malloc((size_t)(sums->count + FEATURES + 1) * sizeof *told);
     if (told == NULL)
         return PyErr_NoMemory();
     PyObject *names = NULL;
@@ -1195,23 +1609,26 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *named)
 {
     static char *names[] = {"vocabulary", "table", "scale", "mass", "groups", "group_scale", "group_mass",
                             "shape_table", "idf", "told", "columns", "strange_mass", "middle", "most_times",
-                            "edge_tokens", "digits", "common", "least_letters", NULL};
+                            "edge_tokens", "digits", "common", "least_letters", "end_chars", "long_chars",
+                            "max_chars", NULL};
     enum { BUFFERS = 9 };
     Py_buffer buffers[BUFFERS] = {{0}};
-    Py_ssize_t columns, most, edges, digits, letters;
+    Py_ssize_t columns, most, edges, digits, letters, ends, longest, sampled;
     double strange_mass, middle, common;
     PyObject *told;
     Table *table = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, named, "$y*y*y*y*y*y*y*y*y*O!nddnnndn", names, &buffers[0], &buffers[1],
+    if (!PyArg_ParseTupleAndKeywords(args, named, "$y*y*y*y*y*y*y*y*y*O!nddnnndnnnn", names, &buffers[0], &buffers[1],
                                      &buffers[2], &buffers[3], &buffers[4], &buffers[5], &buffers[6], &buffers[7],
                                      &buffers[8], &PyTuple_Type, &told, &columns, &strange_mass, &middle, &most,
-                                     &edges, &digits, &common, &letters))
+                                     &edges, &digits, &common, &letters, &ends, &longest, &sampled))
         return NULL;
     Py_ssize_t groups = columns < 1 ? 0 : buffers[4].len / columns;
     if (columns < 1 || columns > MOST_COLUMNS || most < 1 || most > MOST_OF_ANY || edges < 0
         || edges > MOST_OF_ANY || digits < 1 || digits > 16 || letters < 1 || groups < 1 || groups > MOST_OF_ANY
         || (groups & (groups - 1)) != 0 || buffers[0].len >= UINT32_MAX || buffers[2].len == 0
-        || buffers[7].len != PyTuple_Size(told) * columns * (Py_ssize_t)sizeof(float)) {
+        || PyTuple_Size(told) != FEATURES || buffers[7].len != FEATURES * columns * (Py_ssize_t)sizeof(float)
+        || ends < 1 || ends > MOST_OF_ANY || longest < 2 * ends || longest > MOST_OF_ANY || sampled < longest
+        || sampled > MOST_OF_ANY) {
         PyErr_SetString(PyExc_ValueError, "a table that is empty, too large or of another width");
         goto done;
     }
@@ -1224,9 +1641,11 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *named)
     table->edge_tokens = edges;
     table->digits = digits;
     table->least_letters = letters;
+    table->end_chars = ends;
+    table->long_chars = longest;
+    table->max_chars = sampled;
     Py_INCREF(told);
     table->told = told;
-    table->features = PyTuple_Size(told);
     table->shape_table = malloc((size_t)buffers[7].len + 1);
     if (table->shape_table == NULL) {
         PyErr_NoMemory();
@@ -1272,7 +1691,7 @@ static PyObject *table_key(Table *table, PyObject *row)
 }
 
 static PyMethodDef table_methods[] = {
-    {"sums", (PyCFunction)table_sums, METH_VARARGS, NULL},
+    {"sums", (PyCFunction)table_sums, METH_O, NULL},
     {"sums_of", (PyCFunction)table_sums_of, METH_VARARGS, NULL},
     {"key", (PyCFunction)table_key, METH_O, NULL},
     {NULL, NULL, 0, NULL},
@@ -1288,6 +1707,7 @@ static PyType_Spec table_spec = {
 };
 
 static PyMethodDef sums_methods[] = {
+    {"logits", (PyCFunction)sums_logits, METH_VARARGS, NULL},
     {"telling", (PyCFunction)sums_telling, METH_VARARGS, NULL},
     {"places", (PyCFunction)sums_places, METH_NOARGS, NULL},
     {"times", (PyCFunction)sums_times, METH_NOARGS, NULL},
@@ -1313,231 +1733,30 @@ static PyType_Spec sums_spec = {
     sums_slots,
 };
 
-/* ---- what a text looks like: shape.py says what each mark means ---- */
+/* ---- for what is read in Python ---- */
 
-static inline int is_blank(char c) { return kind_of((unsigned char)c) == BLANK; }
-
-static inline int is_digit(char c) { return c >= '0' && c <= '9'; }
-
-static inline int is_word_character(char c)
-{
-    int kind = kind_of((unsigned char)c);
-    return kind == LETTER || kind == DIGIT || c == '_';
-}
-
-static int has(const char *text, Py_ssize_t size, const char *part)
-{
-    Py_ssize_t length = (Py_ssize_t)strlen(part);
-    for (const char *at = text; size - (at - text) >= length; at++) {
-        at = memchr(at, part[0], (size_t)(size - (at - text)));
-        if (at == NULL || size - (at - text) < length)
-            return 0;
-        if (memcmp(at, part, (size_t)length) == 0)
-            return 1;
-    }
-    return 0;
-}
-
-static Py_ssize_t after_blanks(const char *text, Py_ssize_t size, Py_ssize_t at)
-{
-    while (at < size && is_blank(text[at]))
-        at++;
-    return at;
-}
-
-static Py_ssize_t before_blanks(const char *text, Py_ssize_t at)
-{
-    while (at >= 0 && is_blank(text[at]))
-        at--;
-    return at;
-}
-
-static int ends_in_question(const char *text, Py_ssize_t size)
-{
-    while (size > 0 && (is_blank(text[size - 1]) || strchr("\"')", text[size - 1]) != NULL) && text[size - 1] != 0)
-        size--;
-    return size > 0 && text[size - 1] == '?';
-}
-
-static int has_code_punctuation(const char *text, Py_ssize_t size)
-{
-    for (Py_ssize_t i = 0; i + 1 < size; i++) {
-        char c = text[i], next = text[i + 1];
-        if (c == '=' && (next == '>' || next == '='))
-            return 1;
-        if (c == ';' && next == '\n')
-            return 1;
-        if (c == ')' && next == ':' && i + 2 < size && text[i + 2] == '\n')
-            return 1;
-        if (c == '<' && next == '/' && i + 2 < size && is_word_character(text[i + 2]))
-            return 1;
-        if (next == '(' && is_word_character(c)) {
-            Py_ssize_t at = i + 2;
-            while (at < size && is_word_character(text[at]))
-                at++;
-            if (at < size && text[at] == ')')
-                return 1;
-        }
-    }
-    return 0;
-}
-
-static int has_mathematics(const char *text, Py_ssize_t size)
-{
-    Py_ssize_t dollar = -1; /* the last one on this line */
-    for (Py_ssize_t i = 0; i < size; i++) {
-        char c = text[i];
-        if (c == '\\' && i + 2 < size && text[i + 1] >= 'a' && text[i + 1] <= 'z' && text[i + 2] >= 'a'
-            && text[i + 2] <= 'z')
-            return 1;
-        if (c == '^' && i > 0 && i + 1 < size && is_word_character(text[i - 1]) && is_word_character(text[i + 1]))
-            return 1;
-        if (c == '\n')
-            dollar = -1;
-        if (c == '$') {
-            if (dollar >= 0 && i - dollar > 1 && i - dollar <= 81)
-                return 1;
-            dollar = i;
-        }
-    }
-    return 0;
-}
-
-static int has_equation(const char *text, Py_ssize_t size)
-{
-    for (Py_ssize_t i = 0; i < size; i++) {
-        if (text[i] != '=')
-            continue;
-        Py_ssize_t left = before_blanks(text, i - 1), right = after_blanks(text, size, i + 1);
-        if (left >= 0 && is_word_character(text[left]) && right < size
-            && (is_word_character(text[right]) || text[right] == '-' || text[right] == '('))
-            return 1;
-    }
-    return 0;
-}
-
-static int has_arithmetic(const char *text, Py_ssize_t size)
-{
-    for (Py_ssize_t i = 0; i < size; i++) {
-        if (text[i] != '+' && text[i] != '-' && text[i] != '*' && text[i] != '/')
-            continue;
-        Py_ssize_t left = before_blanks(text, i - 1), right = after_blanks(text, size, i + 1);
-        if (left >= 0 && is_digit(text[left]) && right < size && is_digit(text[right]))
-            return 1;
-    }
-    return 0;
-}
-
-/* Bullet points, or the options of a multiple choice, at the beginning of a line. */
-static int has_line_head(const char *text, Py_ssize_t size, int options)
-{
-    for (Py_ssize_t begin = 0; begin < size;) {
-        Py_ssize_t at = after_blanks(text, size, begin);
-        if (options) {
-            if (at < size && text[at] == '(')
-                at++;
-            if (at + 2 < size && ((text[at] >= 'A' && text[at] <= 'D') || (text[at] >= 'a' && text[at] <= 'd'))
-                && (text[at + 1] == ')' || text[at + 1] == '.' || text[at + 1] == ':') && is_blank(text[at + 2]))
-                return 1;
-        } else if (at + 1 < size && (text[at] == '-' || text[at] == '*') && is_blank(text[at + 1])) {
-            return 1;
-        }
-        /* Empty lines before it lead to the same place. */
-        const char *end = at < size ? memchr(text + at, '\n', (size_t)(size - at)) : NULL;
-        if (end == NULL)
-            return 0;
-        begin = end - text + 1;
-    }
-    return 0;
-}
-
-static int has_quoted_text(const char *text, Py_ssize_t size)
-{
-    Py_ssize_t quote = -1;
-    for (Py_ssize_t i = 0; i < size; i++) {
-        if (text[i] != '"')
-            continue;
-        if (quote >= 0 && i - quote > 12)
-            return 1;
-        quote = i;
-    }
-    return 0;
-}
-
-static int has_colon_before_text(const char *text, Py_ssize_t size)
-{
-    int first = 1;
-    for (Py_ssize_t i = 0; i < size; i++) {
-        if (text[i] == '\n')
-            first = 0;
-        if (text[i] != ':')
-            continue;
-        Py_ssize_t at = after_blanks(text, size, i + 1);
-        if (memchr(text + i, '\n', (size_t)(at - i)) != NULL)
-            return 1;
-        if (first && i >= 4 && i <= 80 && at > i + 1 && at + 60 < size
-            && memchr(text + at + 1, '\n', 60) == NULL)
-            return 1;
-        first = 0;
-    }
-    return 0;
-}
-
-enum { SHARES = 5, FLAGS = 13 };
-
-static PyObject *marks(PyObject *module, PyObject *args)
+/* The features of the structure of a text in ASCII, into as many float32. */
+static PyObject *shape(PyObject *module, PyObject *args)
 {
     (void)module;
     PyObject *ascii;
     Py_buffer out;
-    Py_ssize_t offset, size, digits = 0, capitals = 0, symbols = 0;
-    uint8_t seen[128] = {0};
-    if (!PyArg_ParseTuple(args, "Uw*n", &ascii, &out, &offset))
+    Py_ssize_t size;
+    float values[FEATURES] = {0};
+    int failed = 1;
+    if (!PyArg_ParseTuple(args, "Uw*", &ascii, &out))
         return NULL;
     const char *text = PyUnicode_AsUTF8AndSize(ascii, &size);
-    if (text == NULL || size == 0 || size != PyUnicode_GetLength(ascii) || offset < 0
-        || offset > out.len / (Py_ssize_t)sizeof(float) - (SHARES + FLAGS)) {
-        if (text != NULL)
-            PyErr_SetString(PyExc_ValueError, "not a text in ASCII, or no room for its marks");
-        PyBuffer_Release(&out);
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < size; i++) {
-        unsigned char c = (unsigned char)text[i];
-        seen[c] = 1;
-        digits += c >= '0' && c <= '9';
-        capitals += c >= 'A' && c <= 'Z';
-        symbols += c > 32 && kind_of(c) == MARK;
-    }
-    double all = (double)size;
-    float found[SHARES + FLAGS] = {
-        (float)fmin(1.0, 4.0 * ((double)digits / all)),
-        (float)fmin(1.0, 4.0 * ((double)symbols / all)),
-        (float)fmin(1.0, 4.0 * ((double)capitals / all)),
-    };
-    float *flags = found + SHARES;
-    if (seen['?']) {
-        flags[0] = (float)ends_in_question(text, size);
-        flags[1] = 1.0f;
-    }
-    flags[2] = (float)(seen['`'] && has(text, size, "```"));
-    flags[3] = (float)(seen['{'] || seen['}']);
-    flags[4] = (float)((seen['('] || seen['='] || (seen[';'] && has(text, size, ";\n"))
-                        || (seen['<'] && has(text, size, "</")))
-                       && has_code_punctuation(text, size));
-    flags[5] = (float)((seen['\\'] || seen['$'] || seen['^']) && has_mathematics(text, size));
-    flags[6] = (float)(seen['='] && has_equation(text, size));
-    flags[7] = (float)((seen['+'] || seen['-'] || seen['*'] || seen['/']) && has_arithmetic(text, size));
-    flags[8] = (float)((seen[':'] && (has(text, size, "http://") || has(text, size, "https://")))
-                       || has(text, size, "www."));
-    flags[9] = (float)(((seen['-'] && has(text, size, "- ")) || (seen['*'] && has(text, size, "* ")))
-                       && has_line_head(text, size, 0));
-    flags[10] = (float)(seen['\n'] && has_line_head(text, size, 1));
-    flags[11] = (float)(seen['"'] && has_quoted_text(text, size));
-    flags[12] = (float)(seen[':'] && has_colon_before_text(text, size));
-    memcpy((char *)out.buf + offset * (Py_ssize_t)sizeof(float), found, sizeof found);
+    if (text != NULL && (size != PyUnicode_GetLength(ascii) || out.len != (Py_ssize_t)sizeof values))
+        PyErr_SetString(PyExc_ValueError, "not a text in ASCII, or another number of features");
+    else if (text != NULL && shape_of(text, size, values) < 0)
+        PyErr_NoMemory();
+    else if (text != NULL)
+        failed = 0;
+    if (!failed)
+        memcpy(out.buf, values, sizeof values);
     PyBuffer_Release(&out);
-    Py_RETURN_NONE;
+    return failed ? NULL : Py_NewRef(Py_None);
 }
 
 /* How many digits, capitals, symbols, letters of other scripts but Hangul, and Hangul are in UTF-32-LE. */
@@ -1586,14 +1805,16 @@ static PyObject *is_finite(PyObject *module, PyObject *args)
 
 /* ---- judging ---- */
 
+static const double LEAST_CHANCE = 1e-6;
+
 static PyObject *judged(PyObject *module, PyObject *args)
 {
     (void)module;
     PyObject *names, *logits, *odds = NULL, *found = NULL;
     Py_buffer serves;
-    double *chance = NULL, highest = -INFINITY, sum = 0.0, most = -INFINITY;
+    double *chance = NULL, slope, offset, highest = -INFINITY, sum = 0.0;
     Py_ssize_t best = 0, likeliest = 0;
-    if (!PyArg_ParseTuple(args, "O!O!y*", &PyTuple_Type, &names, &PyList_Type, &logits, &serves))
+    if (!PyArg_ParseTuple(args, "O!O!y*dd", &PyTuple_Type, &names, &PyList_Type, &logits, &serves, &slope, &offset))
         return NULL;
     Py_ssize_t count = PyList_Size(logits);
     if (count < 1 || count > MOST_OF_ANY || PyTuple_Size(names) != count
@@ -1601,11 +1822,12 @@ static PyObject *judged(PyObject *module, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "as many log-odds as names, and as the table of services has rows and columns");
         goto done;
     }
-    chance = malloc((size_t)count * sizeof *chance);
+    chance = calloc(2 * (size_t)count, sizeof *chance);
     if (chance == NULL) {
         PyErr_NoMemory();
         goto done;
     }
+    double *service = chance + count;
     for (Py_ssize_t i = 0; i < count; i++) {
         chance[i] = PyFloat_AsDouble(PyList_GetItem(logits, i));
         if (chance[i] == -1.0 && PyErr_Occurred())
@@ -1630,18 +1852,19 @@ static PyObject *judged(PyObject *module, PyObject *args)
         if (failed)
             goto done;
     }
-    for (Py_ssize_t column = 0; column < count; column++) {
-        double service = 0.0, one;
-        for (Py_ssize_t row = 0; row < count; row++) {
-            memcpy(&one, (const char *)serves.buf + (row * count + column) * (Py_ssize_t)sizeof one, sizeof one);
-            service += chance[row] * one;
+    const char *next = serves.buf;
+    for (Py_ssize_t row = 0; row < count; row++)
+        for (Py_ssize_t column = 0; column < count; column++, next += sizeof(double)) {
+            double one;
+            memcpy(&one, next, sizeof one);
+            service[column] += chance[row] * one;
         }
-        if (service > most) {
-            most = service;
+    for (Py_ssize_t column = 1; column < count; column++)
+        if (service[column] > service[best])
             best = column;
-        }
-    }
-    found = Py_BuildValue("OOdO", PyTuple_GetItem(names, best), PyTuple_GetItem(names, likeliest), most, odds);
+    double lead = log(fmax(service[best], LEAST_CHANCE) / fmax(1.0 - service[best], LEAST_CHANCE));
+    double sure = count > 1 ? 1.0 / (1.0 + exp(-(slope * lead + offset))) : 1.0;
+    found = Py_BuildValue("OOdO", PyTuple_GetItem(names, best), PyTuple_GetItem(names, likeliest), sure, odds);
 done:
     free(chance);
     Py_XDECREF(odds);
@@ -1651,7 +1874,7 @@ done:
 
 static PyMethodDef functions[] = {
     {"judged", judged, METH_VARARGS, NULL},
-    {"marks", marks, METH_VARARGS, NULL},
+    {"shape", shape, METH_VARARGS, NULL},
     {"kinds", kinds, METH_O, NULL},
     {"is_finite", is_finite, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

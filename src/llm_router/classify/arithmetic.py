@@ -36,6 +36,9 @@ class Sums(Protocol):
     def scores(self) -> list[float]:
         """Of every column, with the letter groups of strange words and the structural features."""
 
+    def logits(self, columns: tuple[int, ...], heat: float, /) -> list[float]:
+        """Log-odds of some columns against each other: their scores divided by the temperature."""
+
     def places(self) -> bytes:
         """The row of each known key, as int32."""
 
@@ -51,22 +54,23 @@ class Sums(Protocol):
 
 
 class Table(Protocol):
-    """``shape`` holds the structural features of the text, in the order of `shape.NAMES`."""
+    def sums(self, text: str, /) -> Sums:
+        """Of a text in ASCII."""
 
-    def sums(self, text: str, end_chars: int, shape: array[float], /) -> Sums:
-        """Of a text in ASCII; of a long one, so many characters at each end are its head and tail, else 0."""
-
-    def sums_of(self, head: list[str], tail: list[str], middle: list[str], shape: array[float], /) -> Sums:
-        """Of tokens. In a short text ``head`` and ``tail`` are one and the same list."""
+    def sums_of(self, head: list[str], tail: list[str], middle: list[str], seen: array[float], /) -> Sums:
+        """Of tokens, and of what `shape` saw. In a short text ``head`` and ``tail`` are the same list."""
 
     def key(self, row: int, /) -> str:
         """The key of a row."""
 
 
-Judge = Callable[[tuple[str, ...], list[float], bytes], tuple[str, str, float, dict[str, float]]]
+Judge = Callable[
+    [tuple[str, ...], list[float], bytes, float, float], tuple[str, str, float, dict[str, float]]
+]
 """From names of n categories, their log-odds, and an n by n table in float64, how well each (column) serves a
-task of each (row): which serves best, which is likeliest, how well the former is to be expected to serve, and
-the probability of each."""
+task of each (row): which serves best, which is likeliest, how sure it is that the former serves the task, and
+the probability of each. The last two numbers turn the log-odds of how well it is to be expected to serve into
+those of being right: times the first, plus the second."""
 
 
 def key_table(weights: Weights, *, compiled: bool | None = None) -> Table:
@@ -100,6 +104,9 @@ def key_table(weights: Weights, *, compiled: bool | None = None) -> Table:
         digits=features.MOST_DIGITS,
         common=spelling.COMMON,
         least_letters=spelling.LEAST_LETTERS,
+        end_chars=features.END_CHARS,
+        long_chars=features.LONG_CHARS,
+        max_chars=features.MAX_CHARS,
     )
     return table
 

@@ -9,7 +9,6 @@ The weights are built by ``llm-router train``.
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,7 +82,8 @@ class Encoder:
         columns = first + len(weights.picture_categories)
         self._compiled = compiled
         self._judged = judge(compiled=compiled)
-        self._lookup = Lookup(weights, ((0, first), (first, columns)), compiled=compiled)
+        self._heads = (0, first), (first, columns)
+        self._lookup = Lookup(weights, compiled=compiled)
         self.categories: tuple[str, ...] = weights.categories + tuple(new.name for new in new_categories)
         self.version: str = weights.version
         self._plans: dict[tuple[frozenset[str] | None, bool], _Plan] = {}
@@ -142,8 +142,7 @@ class Encoder:
         if earlier is not None:
             own = 1.0 - STILL * share
             logits = [own * a + share * b for a, b in zip(logits, _logits(earlier, plan), strict=True)]
-        best, likeliest, service, odds = self._judged(plan.names, logits, plan.serves)
-        sure = self._sure(service) if len(plan.names) > 1 else 1.0
+        best, likeliest, sure, odds = self._judged(plan.names, logits, plan.serves, *self._weights.sureness)
         return Judgement(best, sure if earlier is None else sure * CONVERSATION, odds, likeliest)
 
     def probabilities(self, text: str, allowed: Collection[str] | None = None) -> dict[str, float]:
@@ -168,9 +167,9 @@ class Encoder:
         """
         least = _WORD_EVIDENCE * self._weights.temperature
         if picture and category in self._picture_columns:
-            return reading.telling(self._picture_columns[category], 1, n, least)
+            return reading.sums.telling(self._picture_columns[category], *self._heads[1], n, least)
         if category in self._columns:
-            return reading.telling(self._columns[category], 0, n, least)
+            return reading.sums.telling(self._columns[category], *self._heads[0], n, least)
         found = self.contributions(reading, category)
         ranked = sorted((-value, name) for name, value in found.items() if name and value > 0)
         return tuple(name for _, name in ranked[:n])
@@ -254,15 +253,9 @@ class Encoder:
         new = tuple(one for one in self._new if one.name in names)
         return _Plan(names, tuple(columns), heat, serves.tobytes(), new)
 
-    def _sure(self, service: float) -> float:
-        slope, offset = self._weights.sureness
-        odds = math.log(max(service, 1e-6) / max(1.0 - service, 1e-6))
-        return 1.0 / (1.0 + math.exp(-(slope * odds + offset)))
-
 
 def _logits(reading: Reading, plan: _Plan) -> list[float]:
-    scores, heat = reading.scores, plan.heat
-    logits = [scores[column] / heat for column in plan.columns]
+    logits = reading.sums.logits(plan.columns, plan.heat)
     if plan.new:
         # A new category competes with the best of those that are allowed, whatever its score is.
         best = max(logits, default=0.0)

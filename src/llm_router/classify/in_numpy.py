@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_router.classify import features
-from llm_router.classify.shape import TOLD
+from llm_router.classify.shape import TOLD, shape
 from llm_router.classify.spelling import mended, slips_of
 from llm_router.classify.weights import Weights
 
@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 
 
 def judged(
-    names: tuple[str, ...], logits: list[float], serves: bytes
+    names: tuple[str, ...], logits: list[float], serves: bytes, slope: float, offset: float
 ) -> tuple[str, str, float, dict[str, float]]:
     """See ``arithmetic.Judge``."""
     highest = max(logits)
@@ -27,7 +27,13 @@ def judged(
     odds /= np.add.reduce(odds)
     service = odds @ np.frombuffer(serves).reshape(len(logits), len(logits))
     best, likeliest = int(service.argmax()), int(odds.argmax())
-    return names[best], names[likeliest], float(service[best]), dict(zip(names, odds.tolist(), strict=True))
+    sure = _sure(float(service[best]), slope, offset) if len(names) > 1 else 1.0
+    return names[best], names[likeliest], sure, dict(zip(names, odds.tolist(), strict=True))
+
+
+def _sure(service: float, slope: float, offset: float) -> float:
+    odds = math.log(max(service, 1e-6) / max(1.0 - service, 1e-6))
+    return 1.0 / (1.0 + math.exp(-(slope * odds + offset)))
 
 
 class KeyTable:
@@ -52,13 +58,14 @@ class KeyTable:
             raise ValueError("a key of the vocabulary is empty")
         self.slips = slips_of(lambda: (weights.vocabulary, weights.idf.values()))
 
-    def sums(self, text: str, end_chars: int, shape: array[float], /) -> NumpySums:
-        return NumpySums(self, features.parted(text, end_chars), shape)
+    def sums(self, text: str, /) -> NumpySums:
+        sampled = features.sample(text)
+        return NumpySums(self, features.split(sampled), shape(sampled, in_python=True))
 
     def sums_of(
-        self, head: list[str], tail: list[str], middle: list[str], shape: array[float], /
+        self, head: list[str], tail: list[str], middle: list[str], seen: array[float], /
     ) -> NumpySums:
-        return NumpySums(self, features.Parts(head, tail, middle), shape)
+        return NumpySums(self, features.Parts(head, tail, middle), seen)
 
     def key(self, row: int, /) -> str:
         return self._keys[row]
@@ -69,8 +76,8 @@ class NumpySums:
 
     __slots__ = ("_places", "_shape", "_table", "_times", "norm", "scores", "strange")
 
-    def __init__(self, table: KeyTable, parts: features.Parts, shape: array[float]) -> None:
-        self._table, self._shape = table, shape
+    def __init__(self, table: KeyTable, parts: features.Parts, seen: array[float]) -> None:
+        self._table, self._shape = table, seen
         self._look_up(parts)
         meant = table.slips.meant_by(self.strange)
         if meant:
@@ -118,6 +125,10 @@ class NumpySums:
         structure: Floats = np.frombuffer(self._shape, dtype=np.float32)
         parts = np.vstack((total / np.float32(self.norm), structure[:, None] * table.shape_table))
         self.scores: list[float] = np.add.reduce(parts, axis=0).tolist()
+
+    def logits(self, columns: tuple[int, ...], heat: float, /) -> list[float]:
+        scores = self.scores
+        return [scores[column] / heat for column in columns]
 
     def places(self) -> bytes:
         return self._places.tobytes()

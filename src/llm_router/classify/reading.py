@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from functools import cached_property
 
 from llm_router.classify import features
-from llm_router.classify.arithmetic import Table, key_table, rows_of
+from llm_router.classify.arithmetic import Sums, Table, key_table, rows_of
 from llm_router.classify.fewshot import Key, TextVector, unit
 from llm_router.classify.shape import NAMES as SHAPE_NAMES
 from llm_router.classify.shape import shape
@@ -17,16 +18,10 @@ _GROUP_LIKENESS = 4.0
 
 
 class Lookup:
-    """Weights laid out for reading. ``heads`` are the first and the last column (not included) of each head.
+    """Weights laid out for reading; ``compiled`` chooses the arithmetic, see `key_table`."""
 
-    ``compiled`` chooses the arithmetic, see `key_table`.
-    """
-
-    def __init__(
-        self, weights: Weights, heads: Sequence[tuple[int, int]], *, compiled: bool | None = None
-    ) -> None:
+    def __init__(self, weights: Weights, *, compiled: bool | None = None) -> None:
         self.weights = weights
-        self.heads = heads
         self.in_python = compiled is False
         self.table: Table = key_table(weights, compiled=compiled)
 
@@ -43,24 +38,23 @@ class Lookup:
 class Reading:
     """One text, read once. Made by `Encoder.read`."""
 
-    __slots__ = ("__dict__", "_lookup", "_shape", "_sums", "scores")
+    __slots__ = ("__dict__", "_lookup", "_text", "sums")
 
     def __init__(self, text: str, lookup: Lookup) -> None:
-        sampled = features.sample(text)
         self._lookup = lookup
-        self._shape = seen = shape(sampled, in_python=lookup.in_python)
-        if sampled.isascii():
-            self._sums = lookup.table.sums(sampled, features.end_chars(sampled), seen)
-        else:
-            self._sums = lookup.table.sums_of(*features.split(sampled), seen)
-        self.scores = self._sums.scores
+        self._text = text
+        self.sums = lookup.table.sums(text) if text.isascii() else _of_tokens(text, lookup)
+
+    @property
+    def scores(self) -> list[float]:
         """Score of every column of the heads, before any temperature."""
+        return self.sums.scores
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys of the vocabulary that the text has."""
         table = self._lookup.table
-        return tuple([table.key(row) for row, _ in rows_of(self._sums)])
+        return tuple([table.key(row) for row, _ in rows_of(self.sums)])
 
     @property
     def follow_up(self) -> float:
@@ -76,44 +70,45 @@ class Reading:
         """
         idf = self._lookup.idf
         found: dict[Key, float] = {}
-        for key, (row, times) in zip(self.keys, rows_of(self._sums), strict=True):
+        for key, (row, times) in zip(self.keys, rows_of(self.sums), strict=True):
             if key[0] > features.LAST:
                 found[key] = times * idf[row] ** 2
                 for group in features.letter_groups(key) if " " not in key else ():
                     found[group] = _GROUP_LIKENESS
-        strange = self._sums.strange
+        strange = self.sums.strange
         found.update(dict.fromkeys(strange, self._lookup.rarest**2))
         for word in strange:
             found.update(dict.fromkeys(features.letter_groups(word), _GROUP_LIKENESS))
         return unit(found)
 
-    def telling(self, column: int, head: int, n: int, least: float) -> tuple[str, ...]:
-        """Up to ``n`` keys and structural features that spoke most for a column, strongest first.
-
-        ``head`` is the number of the column's head, and ``least`` the score above what all columns of the
-        head have in common from which one counts. `pull` adds up everything.
-        """
-        return self._sums.telling(column, *self._lookup.heads[head], n, least)
-
     def pull(self, column: int, columns: int, temperature: float) -> dict[str, float]:
         """What each feature adds to the logit of one of the first ``columns`` above their mean logit."""
         import numpy as np  # explanations alone need it
 
-        weights, norm = self._lookup.weights, self._sums.norm
+        weights, norm = self._lookup.weights, self.sums.norm
         found: dict[str, float] = {}
-        for key, (row, times) in zip(self.keys, rows_of(self._sums), strict=True):
+        for key, (row, times) in zip(self.keys, rows_of(self.sums), strict=True):
             name = features.readable(key)
             steps = weights.table.array[row, :columns]
             share = (float(steps[column]) - float(steps.mean())) * float(weights.scale.array[row]) * times
             found[name] = found.get(name, 0.0) + share / (norm * temperature)
-        for word in self._sums.strange:
+        for word in self.sums.strange:
             groups = features.letter_groups(word)
             rows = weights.groups.array[groups, :columns] * weights.group_scale.array[groups][:, None]
             value = float((rows[:, column] - rows.mean(axis=1)).sum()) / (norm * temperature)
             found[word] = found.get(word, 0.0) + value
         table = weights.shape_table.array[:, :columns]
-        seen = np.frombuffer(self._shape, dtype=np.float32)
+        seen = np.frombuffer(_seen(features.sample(self._text), self._lookup), dtype=np.float32)
         lift = seen * (table[:, column] - table.mean(axis=1)) / np.float32(temperature)
         found.update({f"({name})": float(v) for name, v in zip(SHAPE_NAMES[:-1], lift, strict=False) if v})
         found[""] = float(lift[-1])  # the constant: part of the sum, evidence of nothing
         return found
+
+
+def _of_tokens(text: str, lookup: Lookup) -> Sums:
+    sampled = features.sample(text)
+    return lookup.table.sums_of(*features.split(sampled), _seen(sampled, lookup))
+
+
+def _seen(sampled: str, lookup: Lookup) -> array[float]:
+    return shape(sampled, in_python=lookup.in_python)

@@ -69,10 +69,9 @@ NAMES: tuple[str, ...] = (
     "any text",
 )
 """One readable name per feature, in the order of `shape`; the last is the constant."""
-TELLING = frozenset(name for name, _, _ in _FLAGS) | {f"at least {n} numbered passages" for n in _PASSAGES}
-"""Features that mean something to a reader of an explanation (a length by itself does not)."""
-TOLD = tuple(f"({name})" if name in TELLING else "" for name in NAMES)
-"""How each feature is told, empty for one that is not."""
+_TELLING = frozenset(name for name, _, _ in _FLAGS) | {f"at least {n} numbered passages" for n in _PASSAGES}
+TOLD = tuple(f"({name})" if name in _TELLING else "" for name in NAMES)
+"""How each feature is told; empty for one that means nothing to a reader, as a length by itself does."""
 
 
 _LINES_AT = len(_LENGTHS)
@@ -93,21 +92,21 @@ _COMPILED = chosen()
 def shape(text: str, *, in_python: bool = False) -> array[float]:
     """The structural features of a text, one number between 0 and 1 for each of `NAMES`.
 
-    In single precision. Where ``_arithmetic.c`` was compiled, and not ``in_python``, it finds the marks of a
-    text in ASCII, which are the same.
+    In single precision. Where ``_arithmetic.c`` was compiled, and not ``in_python``, it finds those of a text
+    in ASCII, which are the same.
     """
+    here = None if in_python else _COMPILED
+    if here is not None and text.isascii():
+        found = array("f", bytes(4 * len(NAMES)))
+        here.shape(text, found)
+        return found
     text = text.strip()
     size = len(text)
     values = _OF_LENGTH[bisect_left(_LENGTHS, size)][:]
     if "\n" in text:
         values[_LINES_AT:_SHARES_AT] = array("f", _layout(text))
     both_ends = text if size <= _FLAG_CHARS else text[: _FLAG_CHARS - 500] + "\n" + text[-500:]
-    if not both_ends:
-        return values
-    here = None if in_python else _COMPILED
-    if here is not None and both_ends.isascii():
-        here.marks(both_ends, values, _SHARES_AT)
-    else:
+    if both_ends:
         _mark(both_ends, values, in_python=here is None)
     return values
 
