@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llm_router.errors import InvalidRequest
 from llm_router.names import canonical, is_auto, is_cloud, same_model
@@ -46,7 +46,6 @@ def test_the_task_is_the_last_word_of_the_user_not_of_a_tool() -> None:
 
 def test_everything_the_model_must_read_counts() -> None:
     bare = RouteRequest.from_text("hello there, how are you today?")
-    from dataclasses import replace
 
     with_tool = replace(bare, tools=(Tool("weather", "tells the weather of a city", {"type": "object"}),))
     with_image = RouteRequest.from_text("hello there, how are you today?", images=[Image.from_bytes(PNG)])
@@ -176,7 +175,7 @@ def test_options_that_mean_the_same_become_the_same() -> None:
 @pytest.mark.parametrize("wrong", [0, -1.0, math.nan, math.inf, 10**400, True, "60", [60]])
 def test_a_time_that_is_none_is_refused(wrong: object) -> None:
     with pytest.raises(InvalidRequest, match="timeout_s") as caught:
-        replace(RouteRequest.from_text("hi"), timeout_s=wrong)  # type: ignore[arg-type]
+        replace(RouteRequest.from_text("hi"), timeout_s=wrong)
     assert caught.value.hint
 
 

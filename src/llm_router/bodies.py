@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence, Set
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -58,6 +59,8 @@ _OPENAI_OPTIONS: Mapping[str, str] = {
 }
 """Top-level parameters of OpenAI and of servers with its API live under ``options`` in Ollama, so named."""
 
+_openai_options = attrgetter(*_OPENAI_OPTIONS)
+_NO_OPTIONS = (None,) * len(_OPENAI_OPTIONS)
 _WHOLE = frozenset({"seed", "max_tokens", "max_completion_tokens", "top_logprobs", "top_k"})
 
 _EFFORTS: Mapping[str, bool | str] = {
@@ -226,21 +229,22 @@ def _wrong_field(error: msgspec.ValidationError) -> InvalidRequest:
 
 
 def _kind(body: _Body, wanted: ApiKind | None) -> ApiKind:
-    found = {
-        ApiKind.EMBEDDING: body.input is not None,
-        ApiKind.CHAT: body.messages is not None,
-        ApiKind.GENERATE: body.prompt is not None or (wanted is ApiKind.GENERATE and bool(body.images)),
-    }
-    if wanted is not None and found[wanted]:
+    if wanted is not None and (_asks(body, wanted) or (wanted is ApiKind.GENERATE and body.images)):
         return wanted
-    for kind, given in found.items():
-        if given:
+    for kind in (ApiKind.EMBEDDING, ApiKind.CHAT, ApiKind.GENERATE):
+        if _asks(body, kind):
             return kind
     raise InvalidRequest(
         "the body asks nothing",
         why="it has none of messages, prompt and input",
         hint="send messages, prompt or input, as OpenAI's or Ollama's API takes them",
     )
+
+
+def _asks(body: _Body, kind: ApiKind) -> bool:
+    if kind is ApiKind.CHAT:
+        return body.messages is not None
+    return (body.input if kind is ApiKind.EMBEDDING else body.prompt) is not None
 
 
 def _request(body: _Body, sent: SentBody | None = None, wanted: ApiKind | None = None) -> RouteRequest:
@@ -293,7 +297,7 @@ def _chat_messages(messages: Sequence[_Message], *, native: bool) -> tuple[Messa
             "the conversation is empty", why="messages has no entry", hint="send at least one message"
         )
     called = {call.id: call.function.name for m in messages for call in m.tool_calls or () if call.id}
-    return tuple(_message(message, index, called, native) for index, message in enumerate(messages))
+    return tuple([_message(message, index, called, native) for index, message in enumerate(messages)])
 
 
 def _message(message: _Message, index: int, called: Mapping[str, str], native: bool) -> Message:
@@ -462,10 +466,11 @@ def _options(body: _Body) -> dict[str, Json]:
         options["logprobs"] = body.logprobs is not False
         if not isinstance(body.logprobs, bool) and body.logprobs > 0:
             options["top_logprobs"] = body.logprobs
-    for theirs, ours in _OPENAI_OPTIONS.items():
-        value = getattr(body, theirs)
-        if value is not None:
-            options[ours] = _whole(theirs, value) if theirs in _WHOLE else value
+    values = _openai_options(body)
+    if values != _NO_OPTIONS:
+        for (theirs, ours), value in zip(_OPENAI_OPTIONS.items(), values, strict=True):
+            if value is not None:
+                options[ours] = _whole(theirs, value) if theirs in _WHOLE else value
     return options
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import force_setattr
 
 from llm_router.errors import InvalidRequest
 from llm_router.names import Wish, wish_of
@@ -166,8 +168,7 @@ class Image:
         return cls(_media_type(head, "an image of the request"), payload)
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True):
     """A call that a model asked for: the function's name and its arguments."""
 
     name: str
@@ -194,8 +195,7 @@ class Document:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """One turn. ``judged`` is what classification reads instead of ``text``; empty: the text itself.
 
     ``role`` is a ``Role``, or on Ollama's own wire another that a model's template knows, such as Granite's
@@ -213,8 +213,7 @@ class Message:
     thinking: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+class Tool(Struct, frozen=True):
     """A function offered to the model; ``parameters`` is its JSON schema."""
 
     name: str
@@ -296,8 +295,7 @@ class SentBody:
         return SentBody(self.endpoint, self._data, stream=self.stream, known=self.known, as_is=False)
 
 
-@dataclass(frozen=True)
-class RouteRequest:
+class RouteRequest(Struct, frozen=True, dict=True):
     """One task, however it arrived.
 
     ``model`` is None when the router shall choose; a virtual name such as ``auto-fast`` becomes None and a
@@ -328,8 +326,7 @@ class RouteRequest:
     session_id: str | None = None
     wish: Wish | None = None
     timeout_s: float | None = None
-    body: SentBody | None = field(default=None, compare=False, repr=False)
-    _estimates: dict[TokenizerFamily, TokenEstimate] = field(init=False, repr=False, compare=False)
+    body: SentBody | None = None
 
     def __post_init__(self) -> None:
         if self.kind is ApiKind.EMBEDDING:
@@ -337,7 +334,7 @@ class RouteRequest:
                 raise InvalidRequest(
                     "nothing to embed", why="the input is empty", hint="send at least one text"
                 )
-        elif all(_blank(m.text) and not m.images for m in self.messages):
+        elif not any(message.images or not _blank(message.text) for message in self.messages):
             raise InvalidRequest("nothing to do", why="the task is empty", hint="say what you want done")
         if self.timeout_s is not None and not (_number(self.timeout_s, whole=False) or 0) > 0:
             raise InvalidRequest(
@@ -347,12 +344,12 @@ class RouteRequest:
             )
         wish = wish_of(self.model) if self.model is not None else None
         if wish is not None:
-            object.__setattr__(self, "model", None)
+            force_setattr(self, "model", None)
             if wish.category or wish.prefer:
-                object.__setattr__(self, "wish", wish)
-        given = {name: _option(name, value) for name, value in self.options.items() if value is not None}
-        object.__setattr__(self, "options", given)
-        object.__setattr__(self, "_estimates", {})
+                force_setattr(self, "wish", wish)
+        if self.options:
+            given = {name: _option(name, value) for name, value in self.options.items() if value is not None}
+            force_setattr(self, "options", given)
 
     @classmethod
     def from_text(
@@ -409,7 +406,7 @@ class RouteRequest:
         """Every text of the request, in order: messages of all roles, or the inputs of an embedding."""
         if self.kind is ApiKind.EMBEDDING:
             return self.inputs
-        return tuple(message.text for message in self.messages if message.text)
+        return tuple([message.text for message in self.messages if message.text])
 
     @cached_property
     def images(self) -> tuple[Image, ...]:
@@ -436,27 +433,38 @@ class RouteRequest:
 
     def estimate(self, family: TokenizerFamily = "large") -> TokenEstimate:
         """Tokens of everything the model must read, tools, images and template markers included."""
-        known = self._estimates.get(family)
-        if known is None:
-            known = self._estimates[family] = self._estimate(family)
-        return known
-
-    def _estimate(self, family: TokenizerFamily) -> TokenEstimate:
-        markers = MESSAGE_OVERHEAD_TOKENS * len(self.messages)
-        fixed = markers + IMAGE_TOKENS * len(self.images)
-        part = self._shape.estimate(family)
-        # What an image costs differs most by model, so the lower bound counts none.
-        return TokenEstimate(fixed + part.tokens, markers + part.low, fixed + part.high)
+        return self._size.estimate(family)
 
     @cached_property
-    def _shape(self) -> TextShape:
-        """One for everything: the bounds of many short texts, added up, would be far too wide."""
+    def _size(self) -> _Size:
         read = [*self.texts]
         for message in self.messages:
             read += [f"{call.name} {call.arguments}" for call in message.tool_calls]
         read += map(_tool_text, self.tools)
         read.append(self.suffix or "")
-        return TextShape("\n".join(read))
+        return _Size("\n".join(read), len(self.messages), len(self.images))
+
+
+class _Size:
+    """How many tokens a request has. ``text`` is all of its texts: bounds of many would add up too wide."""
+
+    __slots__ = ("_estimates", "_images", "_markers", "_shape")
+
+    def __init__(self, text: str, messages: int, images: int) -> None:
+        self._shape = TextShape(text)
+        self._markers = MESSAGE_OVERHEAD_TOKENS * messages
+        self._images = IMAGE_TOKENS * images
+        self._estimates: dict[TokenizerFamily, TokenEstimate] = {}
+
+    def estimate(self, family: TokenizerFamily) -> TokenEstimate:
+        known = self._estimates.get(family)
+        if known is None:
+            text, markers = self._shape.estimate(family), self._markers
+            fixed = markers + self._images
+            # What an image costs differs most by model, so the lower bound counts none.
+            known = TokenEstimate(fixed + text.tokens, markers + text.low, fixed + text.high)
+            self._estimates[family] = known
+        return known
 
 
 def _paragraphs(text: str, more: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from llm_router.classify.base import Verdict
 from llm_router.classify.mission_control import MissionControl, Target
@@ -258,7 +259,7 @@ async def test_a_hurried_request_waits_for_a_part_of_its_time_and_blames_nobody(
     fleet: Fleet, ollama: FakeOllama
 ) -> None:
     ollama.fault(Fault.SLOW_TOKENS, after=0)
-    hurried = replace(REQUEST, timeout_s=0.8)
+    hurried = structs.replace(REQUEST, timeout_s=0.8)
     async with Wired(fleet, ollama, settings=MissionControlSettings(failures_until_rest=1)) as wired:
         for _ in range(2):
             verdict = await wired.ask(hurried)
@@ -273,7 +274,7 @@ async def test_who_is_not_in_a_hurry_waits_on_for_what_a_hurried_one_has_asked(
 ) -> None:
     ollama.fault(Fault.SLOW_TOKENS, after=0)
     async with Wired(fleet, ollama, settings=MissionControlSettings(timeout_s=60)) as wired:
-        hurried = asyncio.ensure_future(wired.ask(replace(REQUEST, timeout_s=0.8)))
+        hurried = asyncio.ensure_future(wired.ask(structs.replace(REQUEST, timeout_s=0.8)))
         patient = asyncio.ensure_future(wired.ask(REQUEST))
         assert (await hurried).category is None
         ollama.release()
@@ -284,13 +285,15 @@ async def test_who_is_not_in_a_hurry_waits_on_for_what_a_hurried_one_has_asked(
 async def test_for_a_hurried_request_it_is_not_loaded(fleet: Fleet, ollama: FakeOllama) -> None:
     async with Wired(fleet, ollama) as wired:
         wired.targets = [replace(target, resident=False) for target in wired.targets]
-        verdict = await wired.ask(replace(REQUEST, timeout_s=39.0))
+        verdict = await wired.ask(structs.replace(REQUEST, timeout_s=39.0))
         assert verdict.note == "not asked: it must be loaded first, and the request may take 39 s in all"
         assert asked(ollama) == []
-        assert (await wired.ask(replace(REQUEST, timeout_s=41.0))).category is not None
+        assert (await wired.ask(structs.replace(REQUEST, timeout_s=41.0))).category is not None
     async with Wired(fleet, ollama, kind="openai", num_ctx=None) as wired:
         wired.targets = [replace(target, resident=False) for target in wired.targets]
-        assert (await wired.ask(replace(REQUEST, timeout_s=39.0))).category is not None, "it tells no memory"
+        assert (await wired.ask(structs.replace(REQUEST, timeout_s=39.0))).category is not None, (
+            "it tells no memory"
+        )
 
 
 async def test_a_caller_who_goes_away_cancels_it_and_blames_nobody(fleet: Fleet, ollama: FakeOllama) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from llm_router.answer import Answer
 from llm_router.config import HostSettings, RoutingSettings, Settings

@@ -6,7 +6,6 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 
 import msgspec
 import pytest
@@ -69,7 +68,7 @@ async def test_a_request_waits_for_a_first_look_no_longer_than_it_may_take(
     with nothing_left():
         async with Router(settings=settings) as router, asyncio.timeout(HANGS_AFTER_S):
             with pytest.raises(NotInTime, match=r"within 0\.05 s \(its own timeout_s\)") as caught:
-                await router.run(replace(task(None), timeout_s=0.05))
+                await router.run(msgspec.structs.replace(task(None), timeout_s=0.05))
             assert caught.value.hint
 
 

@@ -133,10 +133,10 @@ def test_a_text_that_may_be_cut_is_so_only_where_nobody_can_read_all_of_it(fleet
     assert decision.rejected == ()
     assert any("is cut to the 2,048 that nomic-embed-text reads" in told for told in decision.warnings)
     for _ in range(2):  # what was found for one is no answer to another
-        assert not decide(replace(long, truncate=False), classified("embeddings"), here).chain
+        assert not decide(msgspec.structs.replace(long, truncate=False), classified("embeddings"), here).chain
         assert decide(long, classified("embeddings"), here).chain == decision.chain
 
-    short = replace(long, inputs=("short",))
+    short = msgspec.structs.replace(long, inputs=("short",))
     assert decide(short, classified("embeddings"), here).warnings == ()
     vllm = replace(host("nomic-embed-text", name="vllm"), kind="openai")  # it has no such wish to send
     assert not decide(long, classified("embeddings"), world(fleet, vllm)).chain
@@ -322,7 +322,7 @@ def test_a_chat_model_embeds_where_it_is_asked_to_by_name(fleet: Fleet) -> None:
         decision = decide(request, classified("embeddings"), world(fleet, there, embedded()))
         assert decision.answer_model == "mistral:7b"
         assert decision.warnings == ("mistral:7b is not made for embedding; it was asked for by name",)
-    embedder = replace(request, model="nomic-embed-text")
+    embedder = msgspec.structs.replace(request, model="nomic-embed-text")
     assert decide(embedder, classified("embeddings"), world(fleet, whole_fleet(fleet))).warnings == ()
 
 
@@ -337,7 +337,7 @@ def test_words_to_a_named_model_are_its_own_to_answer_whatever_they_ask_for(flee
 @pytest.mark.parametrize("model", [None, "mistral:7b"])
 def test_a_suffix_goes_to_models_that_can_fill_in(fleet: Fleet, model: str | None) -> None:
     fills = InstalledModel("gemma2:9b", capabilities=frozenset({"completion", "insert"}))
-    request = replace(ask("def f(", model=model), kind=ApiKind.GENERATE, suffix="return 1")
+    request = msgspec.structs.replace(ask("def f(", model=model), kind=ApiKind.GENERATE, suffix="return 1")
     without = decide(request, classified("simple_chat"), world(fleet, host("mistral:7b", "gemma2:9b")))
     assert without.chain == ()
     assert without.rejected[0].code == "capability"
@@ -345,7 +345,10 @@ def test_a_suffix_goes_to_models_that_can_fill_in(fleet: Fleet, model: str | Non
     here = world(fleet, host("mistral:7b", fills), embedded())
     decision = decide(request, classified("simple_chat"), here)
     assert [c.model for c in decision.chain] == (["gemma2:9b"] if model is None else [])
-    for plain in (replace(request, suffix=""), replace(request, kind=ApiKind.CHAT)):
+    for plain in (
+        msgspec.structs.replace(request, suffix=""),
+        msgspec.structs.replace(request, kind=ApiKind.CHAT),
+    ):
         assert decide(plain, classified("simple_chat"), here).answer_model == "mistral:7b"
 
     vllm = replace(host("mistral:7b", name="vllm"), kind="openai")  # it does not tell what its models can

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import replace
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.worlds import classified, embedded, host, host_down
@@ -31,7 +32,7 @@ def requests(draw: st.DrawFn) -> RouteRequest:
     base = RouteRequest.from_text(text, images=[PNG] * draw(st.integers(0, 2)))
     tools = tuple(Tool(f"t{i}") for i in range(draw(st.integers(0, 2))))
     limit = draw(st.sampled_from([None, 10, 5000]))
-    return replace(base, tools=tools, options={"num_predict": limit} if limit else {})
+    return msgspec.structs.replace(base, tools=tools, options={"num_predict": limit} if limit else {})
 
 
 @st.composite

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from tests.support.worlds import classified, embedded, host, host_down, whole_fleet, world
 
 from llm_router.errors import UnknownCategory, UnknownModel

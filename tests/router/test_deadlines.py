@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from llm_router.answering import RETRY_PAUSE_S
 from llm_router.config import HostSettings, RoutingSettings, Settings

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from llm_router.config import HostSettings, RoutingSettings, Settings
 from llm_router.errors import (
@@ -141,7 +142,7 @@ async def test_an_answer_that_goes_on_for_too_long_is_broken_off(one: FakeOllama
 
 
 async def test_a_request_may_have_less_time_than_the_settings_give(one: FakeOllama) -> None:
-    hurried = replace(NAMED, timeout_s=0.5)
+    hurried = structs.replace(NAMED, timeout_s=0.5)
     async with Router(settings=settings_for(HostSettings(url=one.url, name="one"))) as router:
         decision = await router.decide(hurried)
         assert decision.deadline_s == 0.5
@@ -152,11 +153,11 @@ async def test_a_request_may_have_less_time_than_the_settings_give(one: FakeOlla
         one.clear_faults()
         one.fault(Fault.SLOW_LOAD)
         with pytest.raises(AllAttemptsFailed, match=r"within 0\.5 s \(its own timeout_s\)") as spent:
-            await router.run(replace(RouteRequest.from_text(CHAT, model="gemma2:9b"), timeout_s=0.5))
+            await router.run(structs.replace(RouteRequest.from_text(CHAT, model="gemma2:9b"), timeout_s=0.5))
         (attempt,) = spent.value.attempts
         assert isinstance(attempt.error, TimeSpent)
         with pytest.raises(AllAttemptsFailed, match=r"within 0\.5 s"):
-            await router.embed(replace(RouteRequest.from_text("a text"), timeout_s=0.5))
+            await router.embed(structs.replace(RouteRequest.from_text("a text"), timeout_s=0.5))
         one.clear_faults()
         assert not (await router.hosts())[0].unhealthy
 
@@ -164,7 +165,7 @@ async def test_a_request_may_have_less_time_than_the_settings_give(one: FakeOlla
 async def test_no_request_has_more_time_than_the_settings_give(one: FakeOllama) -> None:
     settings = settings_for(HostSettings(url=one.url, name="one"), total_s=1.0)
     async with Router(settings=settings) as router:
-        patient = replace(NAMED, timeout_s=3600.0)
+        patient = structs.replace(NAMED, timeout_s=3600.0)
         assert (await router.decide(patient)).deadline_s == 1.0
         one.fault(Fault.SLOW_LOAD, model="mistral:7b")
         with pytest.raises(AllAttemptsFailed, match=r"within 1 s \(timeouts\.total_s\)"):
@@ -177,11 +178,13 @@ async def test_a_request_that_is_pressed_for_time_goes_to_who_keeps_it(one: Fake
         calm = await router.decide(CHAT)
         limit_s = calm.chain[0].estimate.total_s - 0.1
         await router.run(RouteRequest.from_text(CHAT, model="gemma2:9b"))
-        pressed = await router.decide(replace(RouteRequest.from_text(CHAT), timeout_s=limit_s))
+        pressed = await router.decide(structs.replace(RouteRequest.from_text(CHAT), timeout_s=limit_s))
         assert calm.answer_model == "mistral:7b"
         assert pressed.answer_model == "gemma2:9b"
         assert any("that this request may take" in reason for reason in pressed.reasons)
-        _, why = await router.explain(replace(RouteRequest.from_text(CHAT), timeout_s=limit_s), "mistral:7b")
+        _, why = await router.explain(
+            structs.replace(RouteRequest.from_text(CHAT), timeout_s=limit_s), "mistral:7b"
+        )
         assert "longer than the" in why.kept_out[-1]
 
 

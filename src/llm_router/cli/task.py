@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,6 +39,8 @@ class TaskInput:
 
     def request(self) -> RouteRequest:
         """Reads the files and, where it is asked for, stdin. Raises InvalidRequest or UsageError."""
+        from msgspec.structs import replace
+
         from llm_router.request import Document, Image, RouteRequest
 
         images = [Image.from_file(path) for path in self.images]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from msgspec import structs
+
 from llm_router.decision import Candidate, Classification
 from llm_router.fleet.schema import Category
 from llm_router.hosts.snapshot import HostSnapshot, InstalledModel
@@ -17,7 +19,7 @@ _TASK = RouteRequest.from_text("a short task")
 _PICTURE = Image("image/png", "iVBORw==")
 _CARRYING: Mapping[str, tuple[str, RouteRequest]] = {
     "vision": ("with a picture", RouteRequest.from_text("a short task", images=[_PICTURE])),
-    "tools": ("with tools", replace(_TASK, tools=(Tool("look_up"),))),
+    "tools": ("with tools", structs.replace(_TASK, tools=(Tool("look_up"),))),
 }
 """By the capability that a category needs: what its tasks carry, and the smallest such task."""
 

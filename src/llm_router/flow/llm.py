@@ -14,8 +14,10 @@ import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import aclosing, closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self, get_args
+
+from msgspec.structs import replace
 
 from llm_router.answer import Answer, Decided, Delta, Finished, StreamEvent
 from llm_router.bodies import request_from_body

@@ -15,7 +15,6 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 
 from msgspec import structs
 
@@ -432,7 +431,7 @@ def _in_its_time(visit: Visit, asked: Asked) -> Asked:
     timeout_s = visit.timeout_s()
     if timeout_s is None:
         return asked
-    return structs.replace(asked, request=replace(asked.request, timeout_s=timeout_s))
+    return structs.replace(asked, request=structs.replace(asked.request, timeout_s=timeout_s))
 
 
 def _shape_of(path: str) -> Callable[[LLMRouterError, int, str], bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
@@ -40,8 +39,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return round(usual * (0.5 + self.difficulty))
 
 
-@dataclass(frozen=True)
-class SizedRequest(RouteRequest):
+class SizedRequest(RouteRequest, frozen=True, dict=True):
     """A request of which only the size is known; its words say nothing."""
 
     tokens: int = 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 import array
 import base64
 import sys
-from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from llm_router.answer import Answer, Delta, EmbeddingAnswer
 from llm_router.bodies import KNOWN_FIELDS, request_from_json

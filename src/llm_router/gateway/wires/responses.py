@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from llm_router.answer import Answer, Delta, EmbeddingAnswer
 from llm_router.bodies import chosen, effort
