@@ -99,7 +99,8 @@ def test_only_an_editable_installation_writes_beside_the_sources(
     beside = [tmp_path / hook.built_from(source) for source in hook.SOURCES]
     for source, built in zip(hook.SOURCES, beside, strict=True):
         built.parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / source).write_bytes((ROOT / source).read_bytes())
+        for file in (ROOT / source, *(ROOT / source).parent.glob("*.h")):
+            (tmp_path / source.parent / file.name).write_bytes(file.read_bytes())
         built.write_bytes(b"of an installation before")
     monkeypatch.setenv("LLM_ROUTER_COMPILE", wanted)
     build: dict[str, Any] = {"artifacts": [], "force_include": {}}

@@ -2,8 +2,9 @@
 decision, it was most of what one cost.
 
 There are two of it, with the interface that is here: ``in_numpy.py``, and ``_arithmetic.c``, which an
-installation compiles where it finds a compiler and which takes a tenth of the time (docs/decisions/0012).
-Both give the same scores, bit for bit. `key_table` and `judge` take the compiled one where there is one.
+installation compiles where it finds a compiler and which takes less than a tenth of the time
+(docs/decisions/0012). Both give the same scores, bit for bit. `key_table` and `judge` take the compiled one
+where there is one.
 
 Numbers are added one after the other, as they stand in the text, in single precision: that is what both can
 do alike.
