@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from llm_router import tokens
 from llm_router.classify.compiled import is_compiled as arithmetic_is_compiled
+from llm_router.compiled import TEXT
 
 ROOT = Path(__file__).parents[1]
 UNWANTED = os.environ.get("LLM_ROUTER_COMPILE") == "never"
 
 
 def is_compiled() -> bool:
-    return tokens.EXTENSION.is_compiled() and arithmetic_is_compiled()
+    return TEXT.is_compiled() and arithmetic_is_compiled()
 
 
 @pytest.fixture(scope="module")

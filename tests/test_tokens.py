@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_router.compiled import TEXT
 from llm_router.learn.corpus import training_rows
 from llm_router.tokens import (
     ENGLISH_PAIRS,
-    EXTENSION,
     PRICES,
     SAMPLED_ABOVE_CHARS,
     TextShape,
@@ -37,7 +37,7 @@ FAMILIES: tuple[TokenizerFamily, ...] = get_args(TokenizerFamily)
 KOREAN = "ko|ko-chat|ko-en"
 CODE = "python|sql|.*script|tsx|go|rust|java|c|cpp|csharp|kotlin|swift|php|ruby|bash|html|css|code-.*"
 
-needs_compiled = pytest.mark.skipif(not EXTENSION.is_compiled(), reason="this is in Python alone")
+needs_compiled = pytest.mark.skipif(not TEXT.is_compiled(), reason="this is in Python alone")
 every_family = pytest.mark.parametrize("family", FAMILIES)
 any_text = st.text(alphabet=st.characters(), max_size=400)  # surrogates included
 
@@ -305,8 +305,8 @@ def test_every_character_counts_alike() -> None:
 
 @needs_compiled
 def test_tables_of_another_size_are_refused() -> None:
-    count = EXTENSION.module().priced
-    classes, prices = bytes(0x10000), bytes(len(EXTENSION.module().FEATURES) * 6 * 8)
+    count = TEXT.module().priced
+    classes, prices = bytes(0x10000), bytes(len(TEXT.module().FEATURES) * 6 * 8)
     assert count("a text", classes, prices) == (0,) * 7
     for wrong in ((classes[1:], prices), (classes, prices + b"\0"), (b"", b"")):
         with pytest.raises(ValueError, match="prices"):

@@ -1,5 +1,6 @@
-/* The estimate of tokens, compiled: the same counting as in tokens.py, which does it where this file could not be
- * compiled and says what everything means. Prices are whole numbers, so both come to the same sums.
+/* What is counted in a text before a word of it is read, compiled: tokens (tokens.py) and scripts
+ * (classify/rules.py). They do the same where this file could not be compiled, and say what everything means. All counts
+ * are whole numbers, prices too; so both come to the same.
  *
  * Only the limited API of Python 3.11 is used: one build serves every later version.
  */
@@ -10,12 +11,12 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Of what tokens.py asks for; changed with it, since a build may be older than the sources beside it. */
-enum { REVISION = 1 };
+/* Of what is asked for (compiled.py); changed with it, since a build may be older than the sources beside it. */
+enum { REVISION = 2 };
 
 enum { BASIC_PLANE = 0x10000, COLUMNS = 6 };
 
-/* ---- what a text has of each feature that has a price: run_features in tokens.py ---- */
+/* ---- tokens: what a text has of each feature that has a price: run_features in tokens.py ---- */
 
 #define FEATURES(F)                                                                                                   \
     F(word) F(word_beyond_3) F(word_beyond_5) F(word_beyond_8) F(word_beyond_12) F(word_with_accent) F(accent)        \
@@ -281,8 +282,6 @@ static Py_ssize_t english_pairs(const Py_UCS4 *text, Py_ssize_t size)
     return count;
 }
 
-/* ---- for Python ---- */
-
 static PyObject *priced(PyObject *module, PyObject *args)
 {
     (void)module;
@@ -334,8 +333,46 @@ done:
     return found;
 }
 
+/* ---- scripts: script_language in classify/rules.py ---- */
+
+enum { SCRIPT = 0x0F, LETTER = 0x80 };
+
+/* How many letters, how many characters beyond the basic plane (which may be letters), and how many of each script.
+ * `kinds` has for each character of the basic plane the number of its script, and LETTER for letters. */
+static PyObject *scripts(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *text, *found = NULL;
+    Py_buffer kinds;
+    Py_ssize_t letters = 0, beyond_plane = 0, counts[SCRIPT + 1] = {0};
+    if (!PyArg_ParseTuple(args, "Uy*", &text, &kinds))
+        return NULL;
+    Py_UCS4 *characters = kinds.len == BASIC_PLANE ? PyUnicode_AsUCS4Copy(text) : NULL;
+    if (characters == NULL) {
+        if (kinds.len != BASIC_PLANE)
+            PyErr_SetString(PyExc_ValueError, "a kind for each character of the basic plane");
+        goto done;
+    }
+    for (Py_ssize_t i = 0, size = PyUnicode_GetLength(text); i < size; i++) {
+        if (characters[i] >= BASIC_PLANE) {
+            beyond_plane++;
+            continue;
+        }
+        unsigned char kind = ((const unsigned char *)kinds.buf)[characters[i]];
+        letters += kind >= LETTER;
+        counts[kind & SCRIPT]++;
+    }
+    PyMem_Free(characters);
+    found = Py_BuildValue("nn(nnnnnnnnn)", letters, beyond_plane, counts[1], counts[2], counts[3], counts[4], counts[5],
+                          counts[6], counts[7], counts[8], counts[9]);
+done:
+    PyBuffer_Release(&kinds);
+    return found;
+}
+
 static PyMethodDef functions[] = {
     {"priced", priced, METH_VARARGS, NULL},
+    {"scripts", scripts, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -32,3 +32,7 @@ class Extension:
         """The module, or None for what is in Python; None wants it where there is one. Raises ImportError
         where it is wanted and there is none."""
         return self.module() if (self.is_compiled() if wanted is None else wanted) else None
+
+
+TEXT = Extension("llm_router._text", revision=2)
+"""What is counted in a text before a word of it is read: tokens, and letters of each script."""

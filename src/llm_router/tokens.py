@@ -10,19 +10,19 @@ The cutting is here and, compiled, in ``_text.c`` (docs/decisions/0012). Both co
 
 from __future__ import annotations
 
-import math
 import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from itertools import chain, pairwise
+from math import ceil, floor, sqrt
 from types import ModuleType
 from typing import Literal
 
 from msgspec import Struct
 
-from llm_router.compiled import Extension
+from llm_router.compiled import TEXT
 
 TokenizerFamily = Literal["large", "small"]
 """``large``: vocabularies of 100k tokens and more (Llama 3, Qwen 2.5, Gemma, Command R, gpt-oss, DeepSeek).
@@ -35,8 +35,7 @@ _WINDOWS = 40
 _WINDOW_CHARS = 448
 _SIGMAS = 2.6  # 99 % of a normal distribution
 
-EXTENSION = Extension("llm_router._text", revision=1)
-_COMPILED = EXTENSION.chosen()
+_COMPILED = TEXT.chosen()
 
 
 class TokenEstimate(Struct, frozen=True):
@@ -88,7 +87,7 @@ class TextShape:
         tokens, low, high = (scale * sum(column) for column in zip(*prices, strict=True))
         # Windows stand in the order of the text, so neighbours that differ are what sampling can have missed.
         steps = sum((after[0] - before[0]) ** 2 for before, after in pairwise(prices)) / (2 * (_WINDOWS - 1))
-        sampling_error = _SIGMAS * scale * math.sqrt(steps * _WINDOWS)
+        sampling_error = _SIGMAS * scale * sqrt(steps * _WINDOWS)
         return _bounded(tokens, low, high, family, sampling_error)
 
 
@@ -97,9 +96,9 @@ def _bounded(
 ) -> TokenEstimate:
     """Bounds leave room for a text that is unlike the reference (a share) and for chance (a root)."""
     low_chance, high_chance = CHANCE[family]
-    middle = max(1, round(tokens))
-    lower = math.floor(low * (1 - UNLIKE) - low_chance * math.sqrt(low) - sampling_error)
-    upper = math.ceil(high * (1 + UNLIKE) + high_chance * math.sqrt(high) + EXTRA_TOKENS + sampling_error)
+    middle = round(tokens) or 1
+    lower = floor(low * (1 - UNLIKE) - low_chance * sqrt(low) - sampling_error)
+    upper = ceil(high * (1 + UNLIKE) + high_chance * sqrt(high) + EXTRA_TOKENS + sampling_error)
     return TokenEstimate(middle, max(1, min(middle, lower)), max(middle, upper))
 
 
@@ -139,9 +138,12 @@ def _credited(part: _Part, family: TokenizerFamily) -> tuple[float, float, float
     column, credit, english = _COLUMN[family], PRICES["english_credit"], part[-1]
     tokens, low, high = part[column] / _UNITS, part[column + 1] / _UNITS, part[column + 2] / _UNITS
     # Nothing but "thththth" would earn more credit than it cost: English prose stays well below the cap.
-    tokens -= min(credit[column] * english, 0.3 * tokens)
-    low -= min(credit[column + 1] * english, 0.3 * low)
-    high -= min(credit[column + 2] * english, 0.3 * high)
+    earned = credit[column] * english
+    tokens -= earned if earned < 0.3 * tokens else 0.3 * tokens
+    earned = credit[column + 1] * english
+    low -= earned if earned < 0.3 * low else 0.3 * low
+    earned = credit[column + 2] * english
+    high -= earned if earned < 0.3 * high else 0.3 * high
     return tokens, low, high
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_router.classify.rules import Rules, asks_in, script_language
+from llm_router.compiled import TEXT
 from llm_router.fleet import Fleet, load_fleet
 from llm_router.request import ApiKind, Image, Message, RouteRequest, Tool, ToolCall
 
@@ -249,3 +250,33 @@ def test_the_ends_of_a_text_tell_what_all_of_its_letters_would(parts: list[str])
     ends = letters[:3], letters[-3:]
     hangul = [len(end) == 3 and all("\uac00" <= char <= "\ud7af" for char in end) for end in ends]
     assert asks_in("ko", text) is any(hangul)
+
+
+# scripts, in Python and compiled
+
+needs_compiled = pytest.mark.skipif(not TEXT.is_compiled(), reason="this is in Python alone")
+ODD_LETTERS = "aé가ㄱかカ漢дαאकกا٣½²_9ａ𝒜𠀀😀\u0604\u318f\ud800"
+
+
+def assert_told_alike(text: str) -> None:
+    assert script_language(text) == script_language(text, in_python=True), text
+
+
+@needs_compiled
+@given(st.lists(st.one_of(st.sampled_from([*ODD_LETTERS, "```"]), st.text(max_size=5)), max_size=30))
+def test_whatever_the_text_both_tell_the_same_language(parts: list[str]) -> None:
+    assert_told_alike("".join(parts))
+
+
+@needs_compiled
+def test_both_take_each_character_for_the_same() -> None:
+    for code in range(0x20000):
+        assert_told_alike(f"{chr(code)}가a")
+
+
+@needs_compiled
+def test_kinds_of_another_number_are_refused() -> None:
+    with pytest.raises(ValueError, match="kind"):
+        TEXT.module().scripts("text", bytes(0x10001))
+    with pytest.raises(TypeError):
+        TEXT.module().scripts(b"text", bytes(0x10000))

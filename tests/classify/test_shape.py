@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_router.classify.compiled import is_compiled
 from llm_router.classify.shape import NAMES, shape
+from llm_router.learn.corpus import training_rows
+
+ROOT = Path(__file__).parents[2]
+needs_compiled = pytest.mark.skipif(not is_compiled(), reason="this is in Python alone")
 
 MANY = 150_000
 """Lines. Work that grows with their square would take the better part of an hour and fail by never ending."""
@@ -42,3 +51,31 @@ def test_numbered_passages_are_counted() -> None:
     assert "at least 8 numbered passages" in seen(text)
     assert "at least 8 numbered passages" not in seen(text.replace("[7]", "seven"))
     assert not any("passages" in name for name in seen("see document 1\nin document 2"))
+
+
+SIZED = ("x" * 81, "y" * 231, "z" * 251)
+WORDS = ("document", "doc", "Passage", "textA", "page", "words of a line", "a", "H", "i", *SIZED)
+MARKS = ("[", "]", "(", "#", "3", "12", "1234", "> ", "- ", "?", "? ", "_", "\0", "é")
+BLANKS = ("\n", "\n\n", "\n \n", " ", "\t", "\r\n", "\x1c", "\x0b")
+LINES = ("1. an item of a list, in words\n", "22. another item, in words\n", "A7-3 begins like others\n")
+parts = st.one_of(*map(st.sampled_from, (WORDS, MARKS, BLANKS, LINES)), st.text(max_size=6))
+
+
+@needs_compiled
+@given(st.lists(parts, max_size=24), st.sampled_from(["", "a long text. " * 60]))
+def test_whatever_the_lines_both_see_the_same(some: list[str], before: str) -> None:
+    text = f"{before}\n{''.join(some)}\n{before}"
+    assert seen(text) == seen(text, in_python=True)
+
+
+@needs_compiled
+def test_all_texts_of_the_training_look_the_same_to_both() -> None:
+    for row in training_rows(ROOT / "training"):
+        assert shape(row.text) == shape(row.text, in_python=True), row.text
+
+
+@needs_compiled
+@pytest.mark.parametrize("line", ["x" * 20, "document 1", " " * 40 + "[7] x", "12345678901234567890", ""])
+def test_of_a_long_text_both_look_at_the_same_lines(line: str) -> None:
+    text = f"a question?\n{(line + chr(10)) * 6000}and one more?"
+    assert seen(text) == seen(text, in_python=True)

@@ -12,6 +12,8 @@ from llm_router.request import RouteRequest
 
 Clock = Callable[[], float]
 
+_NOTHING = Verdict()
+
 
 class Cascade:
     """Asks ``stages`` in order until one is at least ``sure_from`` confident; ``clock_s`` times them.
@@ -22,6 +24,7 @@ class Cascade:
 
     def __init__(self, fleet: Fleet, stages: Sequence[Stage], *, sure_from: float, clock_s: Clock) -> None:
         self._fleet = fleet
+        self._categories = frozenset(fleet.categories)
         self._stages = tuple(stages)
         self._sure_from = sure_from
         self._clock_s = clock_s
@@ -30,16 +33,16 @@ class Cascade:
     async def classify(self, request: RouteRequest) -> Classification:
         if not self._prepared:
             await asyncio.to_thread(self._prepare)  # reading weights would stop every other stream
-        begun_s = self._clock_s()
-        allowed = frozenset(self._fleet.categories)
+        begun_s = now_s = self._clock_s()
+        allowed = self._categories
         bound: tuple[Evidence, ...] = ()
-        best = Verdict()
+        best = _NOTHING
         decided_by: StageName = "default"
         trail: list[StageResult] = []
         for stage in self._stages:
-            stage_begun_s = self._clock_s()
             verdict = await stage.classify(request, allowed, best.probabilities)
-            trail.append(_result(stage.name, verdict, (self._clock_s() - stage_begun_s) * 1000))
+            before_s, now_s = now_s, self._clock_s()
+            trail.append(_result(stage.name, verdict, (now_s - before_s) * 1000))
             if verdict.allowed:
                 allowed &= verdict.allowed
             if verdict.probabilities:
@@ -56,7 +59,7 @@ class Cascade:
             stage=decided_by,
             probabilities=best.probabilities,
             evidence=bound + best.evidence,
-            elapsed_ms=(self._clock_s() - begun_s) * 1000,
+            elapsed_ms=(now_s - begun_s) * 1000,
             trail=tuple(trail),
         )
 
@@ -78,11 +81,11 @@ class Cascade:
 
 def _result(name: StageName, verdict: Verdict, elapsed_ms: float) -> StageResult:
     return StageResult(
-        stage=name,
-        category=verdict.category,
-        confidence=verdict.confidence,
-        elapsed_ms=elapsed_ms,
-        evidence=verdict.evidence,
-        note=verdict.note,
-        broken=verdict.broken,
+        name,
+        verdict.category,
+        verdict.confidence,
+        elapsed_ms,
+        verdict.evidence,
+        verdict.note,
+        verdict.broken,
     )

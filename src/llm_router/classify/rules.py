@@ -7,12 +7,16 @@ boundaries do not exist in Korean).
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import islice
+from types import ModuleType
 from typing import Final
 
 from llm_router.classify.base import Verdict
 from llm_router.classify.conversation import conversation_of, in_tool_loop
+from llm_router.compiled import TEXT
 from llm_router.decision import Evidence, StageName
 from llm_router.fleet.fleet import Fleet
 from llm_router.request import ApiKind, RouteRequest
@@ -66,6 +70,8 @@ _ANY_SCRIPT = re.compile(
     "[\u0370-\u052f\u0590-\u077f\u0900-\u097f\u0e00-\u0e7f\u1100-\u11ff\u1f00-\u1fff"
     "\u3040-\u31ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
 )
+_LETTER: Final = 0x80
+_COMPILED = TEXT.chosen()
 _SYLLABIC: Final = frozenset({"ko", "ja", "zh"})
 
 
@@ -81,11 +87,14 @@ class Rules:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._needing = fleet.categories_needing
-        self._long = [
-            (category.requires.min_context_tokens, name)
-            for name, category in fleet.categories.items()
-            if category.requires.min_context_tokens
-        ]
+        self._long = sorted(
+            (
+                (category.requires.min_context_tokens, name)
+                for name, category in fleet.categories.items()
+                if category.requires.min_context_tokens
+            ),
+            reverse=True,
+        )
         self._languages = {
             category.requires.language: name
             for name, category in reversed(list(fleet.categories.items()))
@@ -96,8 +105,10 @@ class Rules:
         """Languages in whose script a category for any language has its examples: words must tell these."""
 
     def prepare(self) -> None:
-        """Estimates a first text: the tables of prices are made at first use."""
-        RouteRequest.from_text("a first text, 첫 글").estimate()
+        """Looks at a first text: the tables of prices and of scripts are made at first use."""
+        request = RouteRequest.from_text("a first text, 첫 글")
+        request.estimate()
+        script_language(request.task)
 
     async def classify(
         self, request: RouteRequest, allowed: frozenset[str], before: Mapping[str, float]
@@ -127,38 +138,64 @@ class Rules:
 
     def longest(self, tokens: int, allowed: frozenset[str]) -> tuple[int, str] | None:
         """The category for the largest documents that a request of so many tokens reaches."""
-        reached = [item for item in self._long if item[0] <= tokens and item[1] in allowed]
-        return max(reached, default=None)
+        for least, name in self._long:
+            if least <= tokens and name in allowed:
+                return least, name
+        return None
 
     def for_language(self, code: str, allowed: frozenset[str]) -> str | None:
         name = self._languages.get(code)
         return name if name in allowed else None
 
 
-def script_language(text: str) -> tuple[str, float]:
+def script_language(text: str, *, in_python: bool = False) -> tuple[str, float]:
     """The language that the script of a text gives away, and the script's share of the letters, 0 to 1.
 
     A Korean, Japanese or Chinese character counts as the letters of a word that it stands for. Code fences do
     not count. ("", 0) where there are no letters or only those of scripts with many languages.
+    ``in_python`` leaves aside what was compiled.
     """
     sampled = text[:_SAMPLE_CHARACTERS]
-    if sampled.isascii() or not _ANY_SCRIPT.search(sampled):
+    if sampled.isascii():
         return "", 0.0
     prose = _CODE.sub(" ", sampled) if "```" in sampled else sampled
-    letters = len(_LETTERS.findall(prose))
-    if not letters:
-        return "", 0.0
-    of_any = "".join(_ANY_SCRIPT.findall(prose))
-    counts = {code: len(script.findall(of_any)) for code, script in _SCRIPTS.items()}
+    letters, counts = _counted(prose, None if in_python else _COMPILED)
     if counts["ja"] >= _KANA_SHARE * (counts["ja"] + counts["zh"]) and counts["ja"]:
         counts["ja"] += counts["zh"]
         counts["zh"] = 0
     code = max(counts, key=counts.__getitem__)
     count = counts[code]
-    if not count:
+    if not count or not letters:
         return "", 0.0
     weighed = count * (SYLLABLE_LETTERS if code in _SYLLABIC else 1.0)
     return code, weighed / (weighed + letters - count)
+
+
+def _counted(prose: str, compiled: ModuleType | None) -> tuple[int, dict[str, int]]:
+    """How many letters there are, and how many characters of each script."""
+    if compiled is None:
+        of_any = "".join(_ANY_SCRIPT.findall(prose))
+        counts = {code: len(script.findall(of_any)) for code, script in _SCRIPTS.items()}
+        return len(_LETTERS.findall(prose)) if of_any else 0, counts
+    letters, beyond_plane, found = compiled.scripts(prose, _kinds())
+    if beyond_plane:
+        letters += len(_LETTERS.findall("".join([one for one in prose if one > "\uffff"])))
+    return letters, dict(zip(_SCRIPTS, found, strict=True))
+
+
+@cache
+def _kinds() -> bytes:
+    """Of each character of the basic plane: the number of its script, and whether it is a letter."""
+    kinds = bytearray(0x10000)
+    for number, script in enumerate(_SCRIPTS.values(), start=1):
+        spans = script.pattern[1:-1]
+        for first, last in zip(map(ord, spans[::3]), map(ord, spans[2::3]), strict=True):
+            kinds[first : last + 1] = bytes([number]) * (last + 1 - first)
+    letters = bytes(kind | _LETTER for kind in range(256))
+    plane = array("I", range(len(kinds))).tobytes().decode("utf-32", "surrogatepass")
+    for run in re.finditer(f"{_LETTERS.pattern}+", plane):
+        kinds[run.start() : run.end()] = kinds[run.start() : run.end()].translate(letters)
+    return bytes(kinds)
 
 
 def asks_in(code: str, text: str) -> bool:

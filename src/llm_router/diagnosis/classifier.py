@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from llm_router.compiled import TEXT
 from llm_router.diagnosis.finding import Finding
 from llm_router.fleet import Category, Fleet
-from llm_router.tokens import EXTENSION
 
 Knowledge = Literal["trained", "examples", "unknown"]
 """trained: it came with it; examples: learnt from the fleet file's examples; unknown: never chosen by it."""
@@ -43,7 +43,7 @@ def packaged_classifier() -> Classifier:
         encoder = Encoder.load()
     except EncoderFileError as error:
         return Classifier(frozenset(), MIN_EXAMPLES, str(error).split("\n", 1)[0])
-    compiled = is_compiled() and EXTENSION.is_compiled()
+    compiled = is_compiled() and TEXT.is_compiled()
     return Classifier(frozenset(encoder.categories), MIN_EXAMPLES, compiled=compiled)
 
 
