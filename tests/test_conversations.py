@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_router.conversations import MOST_KEPT, Conversations
+from llm_router.conversations import LEAST_KEPT, Conversations
 from llm_router.policy.waits import Place
 from llm_router.request import ApiKind, Image, Message, RouteRequest, ToolCall
 
@@ -168,11 +168,12 @@ def test_the_turn_used_longest_ago_is_forgotten_first(talks: Conversations) -> N
     def again(number: int) -> RouteRequest:
         return talk(user(f"turn {number}"), said("yes"), user("more"))
 
-    for number in range(MOST_KEPT):
+    for number in range(LEAST_KEPT):
         talks.answered(talk(user(f"turn {number}")), HERE, "yes")
     assert place(talks, again(0)) == HERE
-    talks.answered(talk(user("one more")), HERE, "yes")
-    talks.answered(talk(user("and another")), HERE, "yes")
+    for number in range(LEAST_KEPT):
+        talks.answered(talk(user(f"another {number}")), HERE, "yes")
     assert place(talks, again(0)) == HERE
-    assert place(talks, again(3)) == HERE
     assert talks.before(again(1)) is None
+    for number in (0, LEAST_KEPT // 2, LEAST_KEPT - 1):
+        assert place(talks, talk(user(f"another {number}"), said("yes"), user("more"))) == HERE

@@ -8,15 +8,15 @@ mean, and whoever else begins with the same words. Only hashes are kept.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
+
+from msgspec import Struct
 
 from llm_router.policy.waits import Place
 from llm_router.request import ApiKind, Message, RouteRequest, ToolCall
 
-MOST_KEPT = 4096
+LEAST_KEPT = 4096
 """Turns, and beside them openings and sessions."""
 
 _MOST_ANSWERS = 8
@@ -26,8 +26,7 @@ _Answers: TypeAlias = tuple[tuple[int, Place], ...]
 Kept = TypeVar("Kept")
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
+class Before(Struct, frozen=True):
     """Where the turn before was answered. ``sure`` is False where only the opening or the session says so,
     which other conversations may share."""
 
@@ -35,16 +34,44 @@ class Before:
     sure: bool
 
 
+class _Latest(Generic[Kept]):
+    """By their keys the ``LEAST_KEPT`` that were used last, and up to as many more.
+
+    In two halves, the older of which is forgotten as a whole when the younger is full. An order of all of
+    them would lie scattered in memory, and each step in it cost more than all else here.
+    """
+
+    __slots__ = ("_older", "_younger")
+
+    def __init__(self) -> None:
+        self._younger: dict[int, Kept] = {}
+        self._older: dict[int, Kept] = {}
+
+    def get(self, key: int) -> Kept | None:
+        """It is used by that."""
+        found = self._younger.get(key)
+        if found is None:
+            found = self._older.get(key)
+            if found is not None:
+                self.put(key, found)
+        return found
+
+    def put(self, key: int, value: Kept) -> None:
+        self._younger[key] = value
+        if len(self._younger) >= LEAST_KEPT:
+            self._younger, self._older = {}, self._younger
+
+
 class Conversations:
-    """The latest ``MOST_KEPT`` turns; the one used longest ago is forgotten first.
+    """The latest ``LEAST_KEPT`` turns and some more; those used longest ago are forgotten first.
 
     Texts are compared by Python's own hash of them, which is keyed anew for every process and worked out once
     per text.
     """
 
     def __init__(self) -> None:
-        self._turns: OrderedDict[int, _Answers] = OrderedDict()
-        self._loosely: OrderedDict[int, Place] = OrderedDict()
+        self._turns: _Latest[_Answers] = _Latest()
+        self._loosely: _Latest[Place] = _Latest()
         self._lock = threading.Lock()
 
     def before(self, request: RouteRequest) -> Before | None:
@@ -55,10 +82,8 @@ class Conversations:
         begin, end = _last_answer(messages)
         with self._lock:
             if begin:
-                turn = _turn(messages[:begin])
-                answers = self._turns.get(turn)
+                answers = self._turns.get(_turn(messages[:begin]))
                 if answers is not None:
-                    self._turns.move_to_end(turn)
                     return _among(answers, messages[begin:end])
             # Clients may cut the history, or write it anew. A session may be a person with many talks:
             # what begins one is not the next turn of another.
@@ -68,7 +93,6 @@ class Conversations:
             for key in loose:
                 place = self._loosely.get(key)
                 if place is not None:
-                    self._loosely.move_to_end(key)
                     return Before(place, sure=False)
         return None
 
@@ -85,19 +109,11 @@ class Conversations:
         turn, answer = _turn(messages), (_ids(calls) or _words(text, calls), place)
         opening = _opening(request)
         with self._lock:
-            others = [known for known in self._turns.get(turn, ()) if known != answer]
-            _keep(self._turns, turn, (*others[1 - _MOST_ANSWERS :], answer))
-            _keep(self._loosely, opening, place)
+            others = [known for known in self._turns.get(turn) or () if known != answer]
+            self._turns.put(turn, (*others[1 - _MOST_ANSWERS :], answer))
+            self._loosely.put(opening, place)
             if request.session_id is not None:
-                _keep(self._loosely, _session(request), place)
-
-
-def _keep(kept: OrderedDict[int, Kept], key: int, value: Kept) -> None:
-    """As the latest of all."""
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > MOST_KEPT:
-        kept.popitem(last=False)
+                self._loosely.put(_session(request), place)
 
 
 def _among(answers: _Answers, said: Sequence[Message]) -> Before:
