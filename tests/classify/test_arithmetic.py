@@ -209,6 +209,15 @@ def test_long_texts_are_read_at_their_ends_by_both(
 
 
 @needs_compiled
+def test_what_is_not_read_of_a_long_text_changes_nothing(both: tuple[Encoder, Encoder]) -> None:
+    words = "Fix this function: x = y;\n" * 400
+    unread = features.MAX_CHARS // 3 + 1
+    changed = words[:unread] + "é" + words[unread + 1 :]
+    assert_alike(both, changed)
+    assert told(both[0].read(changed), both[0]) == told(both[0].read(words), both[0])
+
+
+@needs_compiled
 @pytest.mark.parametrize("words", ["prove the theorem. ", "서울의 날씨 "])
 @pytest.mark.parametrize("empty", ["head", "tail", "middle", "head and tail", "all"])
 def test_a_part_of_a_long_text_may_have_no_tokens(

@@ -19,7 +19,9 @@ enum { REVISION = 7 };
 
 enum { MOST_COLUMNS = 256, LINE = 64, FIRST_TOKENS = 3, LAST_TOKENS = 2 };
 enum { MOST_OF_ANY = 1 << 20 }; /* so that no size of memory overflows */
-static const char EDGE = 1, FIRST = 2, LAST = 3;
+static const char EDGE = 1, FIRST = 2, LAST = 3; /* marks of keys that stand for a place */
+
+static inline int is_place_mark(char c) { return c == EDGE || c == FIRST || c == LAST; }
 
 #if defined(__GNUC__)
 #define ASK_FOR(place) __builtin_prefetch(place)
@@ -788,7 +790,7 @@ static Py_ssize_t tell_keys(const Sums *sums, Py_ssize_t column, Py_ssize_t firs
         Told one = told[i];
         int twice = 0;
         one.bytes = key_at(table, sums->places[one.at], &one.size);
-        for (; one.bytes[0] <= LAST && one.bytes[0] >= EDGE; one.bytes++)
+        for (; is_place_mark(one.bytes[0]); one.bytes++)
             one.size--;
         for (Py_ssize_t k = 0; k < kept && !twice; k++)
             twice = is_same(one.bytes, one.size, told[k].bytes, told[k].size);
@@ -1032,7 +1034,7 @@ static int rests_make(Table *table, const Py_buffer *idf, double common)
         Common word = {.rarity = (double)number_at(idf, halves, row), .row = row};
         word.bytes = key_at(table, row, &word.size);
         Py_ssize_t letters = letters_in(word.bytes, word.size);
-        if (!(word.rarity <= most) || letters < table->least_letters || (word.bytes[0] >= 0 && word.bytes[0] <= LAST)
+        if (!(word.rarity <= most) || letters < table->least_letters || is_place_mark(word.bytes[0])
             || memchr(word.bytes, ' ', (size_t)word.size) != NULL)
             continue;
         words[count++] = word;
