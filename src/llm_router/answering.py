@@ -329,21 +329,27 @@ class Answering:
             )
 
     async def _seat(self, run: _Run, attempt: _Running) -> Seat:
-        """Waits for the model to be in memory, and for its turn. Raises a ProviderError.
+        """Waits for the model to be in memory, and for its turn. Raises a ProviderError."""
+        seat = self._residency.enter(attempt.candidate)
+        if seat.waits:
+            await self._turn(run, attempt, seat)
+        return seat
 
-        What it waits for may take much longer than it seemed when the model was chosen: one that has to leave
-        goes on writing, others load in between. As long as another model is left to ask, that has an end,
-        except in a loop of tool calls, which no other model is to go on with.
+    async def _turn(self, run: _Run, attempt: _Running, seat: Seat) -> None:
+        """What it waits for may take much longer than it seemed when the model was chosen: one that has to
+        leave goes on writing, others load in between. As long as another model is left to ask, that has an
+        end, except in a loop of tool calls, which no other model is to go on with.
         """
         candidate, left_s = attempt.candidate, self._left_s(run)
         expected_s = candidate.estimate.queue_s + candidate.estimate.load_s
         limit_s = WAITS_MORE_S + WAITS_TIMES * expected_s
         if run.locked or not run.waiting or limit_s >= left_s:
             async with self._limit(run, attempt):
-                return await self._residency.seat(candidate)
+                await seat.wait()
+            return
         try:
             async with asyncio.timeout(limit_s) as limit:
-                return await self._residency.seat(candidate)
+                await seat.wait()
         except TimeoutError:
             if not limit.expired():
                 raise

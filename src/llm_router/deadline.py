@@ -15,29 +15,29 @@ class Deadline:
     ``asyncio.timeout`` around each piece of a stream would set and cancel a timer per piece.
     """
 
-    __slots__ = ("_left_s", "_timer", "_waiting", "expired")
+    __slots__ = ("_loop", "_timer", "_waiting", "expired")
 
     def __init__(self, left_s: float) -> None:
         self.expired = False
-        self._left_s = left_s
         self._waiting: asyncio.Task[object] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(max(0.0, left_s), self._expire)
 
     def __enter__(self) -> Deadline:
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, self._left_s), self._expire)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
 
     async def next(self, pieces: AsyncIterator[T]) -> T | None:
         """The next piece, None at the end. Raises TimeoutError when the time is over."""
         if self.expired:
             raise TimeoutError
-        task = self._waiting = asyncio.current_task()
+        task = self._waiting = asyncio.current_task(self._loop)
         try:
-            return await anext(pieces, None)
+            return await anext(pieces)
+        except StopAsyncIteration:
+            return None
         except asyncio.CancelledError:
             if self.expired and task is not None and task.uncancel() == 0:
                 raise TimeoutError from None

@@ -712,12 +712,15 @@ async def test_nothing_depends_on_the_wall_clock(ahead_s: float, monkeypatch: py
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_a_day_on_which_everything_happens(seed: int) -> None:
-    """Shuffled tasks and vectors, callers who leave, loads that fail, runners that die, full queues."""
+    """Shuffled tasks and vectors, callers who leave, loads that fail, runners that die, full queues.
+
+    No model rests for that: whichever faults met the same one, it is asked again in the end.
+    """
     random = Random(seed)
     prefer = random.choice(["map", "owner", "score"])
     once = (Fault.OOM, Fault.BUSY, Fault.RUNNER_DIED, Fault.DROP_BEFORE_FIRST_BYTE, Fault.EMPTY_ANSWER)
     with box().in_thread() as here, box((SMALL, LIGHT, OTHER)).in_thread() as there, nothing_left():
-        settings = settings_for(here, there, prefer=prefer)
+        settings = settings_for(here, there, prefer=prefer, failures_until_rest=60)
         async with Router(settings=settings, pause=no_pause) as router:
             asking: list[asyncio.Task[Answer]] = []
             for number in range(60):

@@ -49,13 +49,15 @@ def box(models: Iterable[str] = HERE, *, max_loaded_models: int = 9, **more: Any
     )
 
 
-def settings_for(*boxes: FakeOllama, prefer: str = "map", **residency: Any) -> Settings:
+def settings_for(
+    *boxes: FakeOllama, prefer: str = "map", failures_until_rest: int = 3, **residency: Any
+) -> Settings:
     """The boxes are called ``box0``, ``box1``, … in their order."""
     return Settings(
         hosts=tuple(
             HostSettings(url=box.url, name=f"box{n}", memory_gb=MEMORY_GB) for n, box in enumerate(boxes)
         ),
-        routing=RoutingSettings(stand_in="never"),
+        routing=RoutingSettings(stand_in="never", failures_until_rest=failures_until_rest),
         policy=PolicySettings(prefer=prefer),  # type: ignore[arg-type]
         residency=ResidencySettings(**residency),
     )

@@ -76,10 +76,19 @@ class Seat:
         self._loop = asyncio.get_running_loop()
         self._future = self._loop.create_future()
 
+    @property
+    def waits(self) -> bool:
+        return self._future is not None and not self._future.done()
+
     async def wait(self) -> None:
-        """Until the model may be asked. Raises the ProviderError of a load that failed."""
+        """Until the model may be asked. Raises the ProviderError of a load that failed; whoever does not wait
+        to the end has left."""
         if self._future is not None:
-            await self._future
+            try:
+                await self._future
+            except BaseException:
+                self.leave()
+                raise
 
     def tell(self, error: ProviderError | None = None) -> None:
         """From any thread: it may ask now, or its load has failed."""
@@ -161,10 +170,14 @@ class Residency:
     async def seat(self, candidate: Candidate) -> Seat:
         """Waits until the candidate may be asked. Raises a ProviderError where its load fails, or HostBusy
         where too many wait."""
+        seat = self.enter(candidate)
+        await seat.wait()
+        return seat
+
+    def enter(self, candidate: Candidate) -> Seat:
+        """The same for a caller that waits for its seat itself, where it has to."""
         here = self._hosts.get(candidate.host)
-        if here is None or candidate.remote:
-            return NO_SEAT
-        return await here.seat(candidate)
+        return NO_SEAT if here is None or candidate.remote else here.enter(candidate)
 
     async def unload(self, host: str, served_as: str) -> bool:
         """Has a model leave the memory as soon as it is idle; who comes for it meanwhile waits until it is
@@ -291,7 +304,7 @@ class _Host:
         with self._lock:
             return self._desk.load(now_s)
 
-    async def seat(self, candidate: Candidate) -> Seat:
+    def enter(self, candidate: Candidate) -> Seat:
         with self._lock:
             if self._closed:
                 raise self._no_more()
@@ -313,13 +326,7 @@ class _Host:
                 Ticket(number, name, estimate.memory_gb, estimate.load_s, estimate.answering_s),
                 self._clock_s(),
             )
-            waits = self._act(seat)
-        if waits:
-            try:
-                await seat.wait()
-            except BaseException:
-                seat.leave()
-                raise
+            self._act(seat)
         return seat
 
     def _plan_context(self, name: str, num_ctx: int | None) -> None:
@@ -362,11 +369,11 @@ class _Host:
             if self._load_task == (model, task) and self._desk.loads_for_nobody == model:
                 task.cancel()
 
-    def _act(self, newcomer: Seat | None = None) -> bool:
-        """Does what the desk says; whether the newcomer still has to wait. Called with the lock held."""
+    def _act(self, newcomer: Seat | None = None) -> None:
+        """Does what the desk says, after which the newcomer may have to wait. Called with the lock held."""
         waits = newcomer is not None
         if self._closed or not _loop_runs():
-            return waits
+            return
         for action in self._desk.next(self._clock_s()):
             match action:
                 case Start(ticket):
@@ -381,7 +388,6 @@ class _Host:
                     self._load_task = model, self._begin(self._load(model, memory_gb))
         if waits and newcomer is not None:
             newcomer.prepare()
-        return waits
 
     def _begin(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
