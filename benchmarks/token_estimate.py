@@ -35,11 +35,11 @@ import raw_file
 from llm_router import tokens
 from llm_router.compiled import TEXT
 from llm_router.tokens import (
-    TextShape,
     TokenEstimate,
     TokenizerFamily,
     cut_into_runs,
     estimate_tokens,
+    estimates,
     run_features,
 )
 
@@ -362,7 +362,7 @@ def speed() -> None:
 
 
 def _estimated(text: str, in_python: bool) -> TokenEstimate:
-    return TextShape(text, in_python=in_python).estimate()
+    return estimates(text, in_python=in_python)["large"]
 
 
 def check(folder: Path, own: Path) -> None:

@@ -22,11 +22,11 @@ from llm_router.tokens import (
     ENGLISH_PAIRS,
     PRICES,
     SAMPLED_ABOVE_CHARS,
-    TextShape,
     TokenEstimate,
     TokenizerFamily,
     cut_into_runs,
     estimate_tokens,
+    estimates,
     priced,
     run_features,
 )
@@ -271,8 +271,7 @@ pairs = st.sampled_from(("th", "ou", "ea", "sh", "ow", "ing", "in", "g", "h", "T
 def assert_counted_alike(text: str) -> None:
     for family in FAMILIES:
         assert priced(text, family) == priced(text, family, in_python=True), text
-        here, in_python = (TextShape(text, in_python=way).estimate(family) for way in (False, True))
-        assert here == in_python, text
+    assert estimates(text) == estimates(text, in_python=True), text
 
 
 @needs_compiled
@@ -305,11 +304,18 @@ def test_every_character_counts_alike() -> None:
 
 @needs_compiled
 def test_tables_of_another_size_are_refused() -> None:
-    count = TEXT.module().priced
-    classes, prices = bytes(0x10000), bytes(len(TEXT.module().FEATURES) * 6 * 8)
-    assert count("a text", classes, prices) == (0,) * 7
+    priced, estimates = TEXT.module().priced, TEXT.module().estimates
+    classes, prices, terms = bytes(0x10000), bytes(len(TEXT.module().FEATURES) * 6 * 8), bytes(12 * 8)
+    assert priced("a text", classes, prices) == (0,) * 7
+    assert estimates("a text", classes, prices, terms) == ((1, 1, 1), (1, 1, 1))
     for wrong in ((classes[1:], prices), (classes, prices + b"\0"), (b"", b"")):
         with pytest.raises(ValueError, match="prices"):
-            count("a text", *wrong)
+            priced("a text", *wrong)
+        with pytest.raises(ValueError, match="prices"):
+            estimates("a text", *wrong, terms)
+    with pytest.raises(ValueError, match="credits"):
+        estimates("a text", classes, prices, terms[1:])
     with pytest.raises(TypeError):
-        count(b"a text", classes, prices)
+        priced(b"a text", classes, prices)
+    with pytest.raises(TypeError):
+        estimates(b"a text", classes, prices, terms)

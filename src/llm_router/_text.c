@@ -8,11 +8,12 @@
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
 /* Of what is asked for (compiled.py); changed with it, since a build may be older than the sources beside it. */
-enum { REVISION = 2 };
+enum { REVISION = 3 };
 
 enum { BASIC_PLANE = 0x10000, COLUMNS = 6 };
 
@@ -282,31 +283,40 @@ static Py_ssize_t english_pairs(const Py_UCS4 *text, Py_ssize_t size)
     return count;
 }
 
-static PyObject *priced(PyObject *module, PyObject *args)
+/* ---- what that costs, and within which bounds: _credited and _bounded in tokens.py ---- */
+
+typedef struct {
+    int64_t prices[COLUMNS]; /* mean, low and high of the large family, then of the small one, in millionths */
+    Py_ssize_t english;
+} Price;
+
+enum { FAMILIES = 2, OF_FAMILY = COLUMNS / FAMILIES };
+
+typedef struct {
+    double english_credit[COLUMNS];
+    double chance[FAMILIES][2];
+    double unlike;
+    double extra_tokens;
+} Terms;
+
+static int price_of(PyObject *text, const Py_buffer *classes, const Py_buffer *prices, Price *price)
 {
-    (void)module;
-    PyObject *text, *found = NULL;
-    Py_buffer classes, prices;
-    Py_UCS4 *characters = NULL;
-    unsigned char *shape = NULL;
-    if (!PyArg_ParseTuple(args, "Uy*y*", &text, &classes, &prices))
-        return NULL;
-    if (classes.len != BASIC_PLANE || prices.len != (Py_ssize_t)(FEATURE_COUNT * COLUMNS * sizeof(int64_t))) {
+    if (classes->len != BASIC_PLANE || prices->len != (Py_ssize_t)(FEATURE_COUNT * COLUMNS * sizeof(int64_t))) {
         PyErr_SetString(PyExc_ValueError, "a class for each character and six prices for each feature");
-        goto done;
+        return -1;
     }
     Py_ssize_t size = PyUnicode_GetLength(text);
-    characters = PyUnicode_AsUCS4Copy(text);
-    if (characters == NULL)
-        goto done;
-    shape = PyMem_Malloc((size_t)size + 1);
+    Py_UCS4 *characters = PyUnicode_AsUCS4Copy(text);
+    unsigned char *shape = characters == NULL ? NULL : PyMem_Malloc((size_t)size + 1);
     if (shape == NULL) {
-        PyErr_NoMemory();
-        goto done;
+        PyMem_Free(characters);
+        if (!PyErr_Occurred())
+            PyErr_NoMemory();
+        return -1;
     }
     for (Py_ssize_t i = 0; i < size; i++) {
         Py_UCS4 c = characters[i];
-        shape[i] = c < BASIC_PLANE ? ((const unsigned char *)classes.buf)[c] : class_beyond(c);
+        shape[i] = c < BASIC_PLANE ? ((const unsigned char *)classes->buf)[c] : class_beyond(c);
     }
     shape[size] = END;
     union {
@@ -314,22 +324,78 @@ static PyObject *priced(PyObject *module, PyObject *args)
         int64_t each[FEATURE_COUNT];
     } amounts = {{0}};
     add_runs(shape, &amounts.by_name);
-    int64_t sums[COLUMNS] = {0};
+    *price = (Price){{0}, english_pairs(characters, size)};
     for (Py_ssize_t feature = 0; feature < FEATURE_COUNT; feature++) {
         if (amounts.each[feature] == 0)
             continue;
         int64_t row[COLUMNS];
-        memcpy(row, (const char *)prices.buf + feature * (Py_ssize_t)sizeof row, sizeof row);
+        memcpy(row, (const char *)prices->buf + feature * (Py_ssize_t)sizeof row, sizeof row);
         for (int column = 0; column < COLUMNS; column++)
-            sums[column] += amounts.each[feature] * row[column];
+            price->prices[column] += amounts.each[feature] * row[column];
     }
-    found = Py_BuildValue("(LLLLLLn)", (long long)sums[0], (long long)sums[1], (long long)sums[2], (long long)sums[3],
-                          (long long)sums[4], (long long)sums[5], english_pairs(characters, size));
-done:
-    PyMem_Free(characters);
     PyMem_Free(shape);
+    PyMem_Free(characters);
+    return 0;
+}
+
+static double credited(const Price *price, const Terms *terms, int column)
+{
+    double tokens = (double)price->prices[column] / 1e6, most = 0.3 * tokens;
+    double earned = terms->english_credit[column] * (double)price->english;
+    return tokens - (earned < most ? earned : most);
+}
+
+static PyObject *bounded(const Price *price, const Terms *terms, int family)
+{
+    int column = family * OF_FAMILY;
+    double low = credited(price, terms, column + 1), high = credited(price, terms, column + 2);
+    double middle = fmax(1.0, rint(credited(price, terms, column)));
+    double lower = floor(low * (1 - terms->unlike) - terms->chance[family][0] * sqrt(low));
+    double upper = ceil(high * (1 + terms->unlike) + terms->chance[family][1] * sqrt(high) + terms->extra_tokens);
+    return Py_BuildValue("LLL", (long long)middle, (long long)fmax(1.0, fmin(middle, lower)),
+                         (long long)fmax(middle, upper));
+}
+
+static PyObject *priced(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *text, *found = NULL;
+    Py_buffer classes, prices;
+    Price price;
+    if (!PyArg_ParseTuple(args, "Uy*y*", &text, &classes, &prices))
+        return NULL;
+    if (price_of(text, &classes, &prices, &price) == 0) {
+        const int64_t *p = price.prices;
+        found = Py_BuildValue("LLLLLLn", (long long)p[0], (long long)p[1], (long long)p[2], (long long)p[3],
+                              (long long)p[4], (long long)p[5], price.english);
+    }
     PyBuffer_Release(&classes);
     PyBuffer_Release(&prices);
+    return found;
+}
+
+static PyObject *estimates(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *text, *found = NULL;
+    Py_buffer classes, prices, wanted;
+    Price price;
+    Terms terms;
+    if (!PyArg_ParseTuple(args, "Uy*y*y*", &text, &classes, &prices, &wanted))
+        return NULL;
+    if (wanted.len != (Py_ssize_t)sizeof terms) {
+        PyErr_SetString(PyExc_ValueError, "credits, chances, share and extra tokens in float64");
+    } else if (price_of(text, &classes, &prices, &price) == 0) {
+        memcpy(&terms, wanted.buf, sizeof terms);
+        PyObject *large = bounded(&price, &terms, 0), *small = bounded(&price, &terms, 1);
+        if (large != NULL && small != NULL)
+            found = PyTuple_Pack(2, large, small);
+        Py_XDECREF(large);
+        Py_XDECREF(small);
+    }
+    PyBuffer_Release(&classes);
+    PyBuffer_Release(&prices);
+    PyBuffer_Release(&wanted);
     return found;
 }
 
@@ -372,6 +438,7 @@ done:
 
 static PyMethodDef functions[] = {
     {"priced", priced, METH_VARARGS, NULL},
+    {"estimates", estimates, METH_VARARGS, NULL},
     {"scripts", scripts, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

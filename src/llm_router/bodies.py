@@ -167,6 +167,8 @@ class _Body(msgspec.Struct):
     repetition_penalty: float | None = None
 
 
+_KINDS = (ApiKind.EMBEDDING, ApiKind.CHAT, ApiKind.GENERATE)
+
 KNOWN_FIELDS = frozenset(_Body.__struct_fields__) | {"stream", "stream_options", "n", "parallel_tool_calls"}
 """What a ``RouteRequest`` or a wire speaks for; every other field of a body is a server's own affair."""
 
@@ -229,22 +231,20 @@ def _wrong_field(error: msgspec.ValidationError) -> InvalidRequest:
 
 
 def _kind(body: _Body, wanted: ApiKind | None) -> ApiKind:
-    if wanted is not None and (_asks(body, wanted) or (wanted is ApiKind.GENERATE and body.images)):
-        return wanted
-    for kind in (ApiKind.EMBEDDING, ApiKind.CHAT, ApiKind.GENERATE):
-        if _asks(body, kind):
+    for kind in _KINDS if wanted is None else (wanted, *_KINDS):
+        if kind is ApiKind.CHAT:
+            given = body.messages is not None
+        elif kind is ApiKind.EMBEDDING:
+            given = body.input is not None
+        else:
+            given = body.prompt is not None or (wanted is ApiKind.GENERATE and bool(body.images))
+        if given:
             return kind
     raise InvalidRequest(
         "the body asks nothing",
         why="it has none of messages, prompt and input",
         hint="send messages, prompt or input, as OpenAI's or Ollama's API takes them",
     )
-
-
-def _asks(body: _Body, kind: ApiKind) -> bool:
-    if kind is ApiKind.CHAT:
-        return body.messages is not None
-    return (body.input if kind is ApiKind.EMBEDDING else body.prompt) is not None
 
 
 def _request(body: _Body, sent: SentBody | None = None, wanted: ApiKind | None = None) -> RouteRequest:
@@ -317,7 +317,7 @@ def _message(message: _Message, index: int, called: Mapping[str, str], native: b
         role,
         text,
         images,
-        _calls(message),
+        _calls(message) if message.tool_calls or message.function_call else (),
         _tool_name(message, called) if role == "tool" else message.tool_name or "",
         message.tool_call_id or "",
         thinking=message.thinking or message.reasoning_content or message.reasoning or "",
@@ -489,10 +489,10 @@ def _whole(field: str, value: int | float | None) -> int | None:
 def _think(body: _Body) -> bool | str | None:
     if body.think is not None:
         return effort("think", body.think)
-    if body.reasoning_effort is None and isinstance(body.reasoning, dict):
-        wanted = body.reasoning.get("effort")
-        return effort("reasoning.effort", wanted) if isinstance(wanted, str) else None
-    return effort("reasoning_effort", body.reasoning_effort)
+    if body.reasoning_effort is not None:
+        return effort("reasoning_effort", body.reasoning_effort)
+    wanted = body.reasoning.get("effort") if isinstance(body.reasoning, dict) else None
+    return effort("reasoning.effort", wanted) if isinstance(wanted, str) else None
 
 
 def effort(field: str, wanted: bool | str | None) -> bool | str | None:

@@ -22,7 +22,7 @@ from msgspec.structs import force_setattr
 
 from llm_router.errors import InvalidRequest
 from llm_router.names import Wish, wish_of
-from llm_router.tokens import TextShape, TokenEstimate, TokenizerFamily
+from llm_router.tokens import TokenEstimate, TokenizerFamily, estimates
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = "dict[str, Json]"
@@ -401,7 +401,7 @@ class RouteRequest(Struct, frozen=True, dict=True):
         """The task as a model reads it where it is given one text and no conversation."""
         return self.task if self.kind is ApiKind.EMBEDDING else self.asking.text
 
-    @cached_property
+    @property
     def texts(self) -> tuple[str, ...]:
         """Every text of the request, in order: messages of all roles, or the inputs of an embedding."""
         if self.kind is ApiKind.EMBEDDING:
@@ -433,38 +433,24 @@ class RouteRequest(Struct, frozen=True, dict=True):
 
     def estimate(self, family: TokenizerFamily = "large") -> TokenEstimate:
         """Tokens of everything the model must read, tools, images and template markers included."""
-        return self._size.estimate(family)
+        return self._estimates[family]
 
     @cached_property
-    def _size(self) -> _Size:
+    def _estimates(self) -> dict[TokenizerFamily, TokenEstimate]:
+        """Of one text for everything: the bounds of many short texts, added up, would be far too wide."""
         read = [*self.texts]
         for message in self.messages:
-            read += [f"{call.name} {call.arguments}" for call in message.tool_calls]
+            if message.tool_calls:
+                read += [f"{call.name} {call.arguments}" for call in message.tool_calls]
         read += map(_tool_text, self.tools)
         read.append(self.suffix or "")
-        return _Size("\n".join(read), len(self.messages), len(self.images))
-
-
-class _Size:
-    """How many tokens a request has. ``text`` is all of its texts: bounds of many would add up too wide."""
-
-    __slots__ = ("_estimates", "_images", "_markers", "_shape")
-
-    def __init__(self, text: str, messages: int, images: int) -> None:
-        self._shape = TextShape(text)
-        self._markers = MESSAGE_OVERHEAD_TOKENS * messages
-        self._images = IMAGE_TOKENS * images
-        self._estimates: dict[TokenizerFamily, TokenEstimate] = {}
-
-    def estimate(self, family: TokenizerFamily) -> TokenEstimate:
-        known = self._estimates.get(family)
-        if known is None:
-            text, markers = self._shape.estimate(family), self._markers
-            fixed = markers + self._images
-            # What an image costs differs most by model, so the lower bound counts none.
-            known = TokenEstimate(fixed + text.tokens, markers + text.low, fixed + text.high)
-            self._estimates[family] = known
-        return known
+        markers = MESSAGE_OVERHEAD_TOKENS * len(self.messages)
+        fixed = markers + IMAGE_TOKENS * len(self.images)
+        # What an image costs differs most by model, so the lower bound counts none.
+        return {
+            family: TokenEstimate(fixed + found.tokens, markers + found.low, fixed + found.high)
+            for family, found in estimates("\n".join(read)).items()
+        }
 
 
 def _paragraphs(text: str, more: Iterable[str]) -> str:

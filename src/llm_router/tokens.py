@@ -56,39 +56,34 @@ def estimate_tokens(text: str, family: TokenizerFamily = "large") -> TokenEstima
     Linear in the length up to ``SAMPLED_ABOVE_CHARS`` characters, constant beyond: longer texts are judged by
     evenly spaced windows, and the bounds widen by what the windows disagree.
     """
-    return TextShape(text).estimate(family)
+    return estimates(text)[family]
 
 
-class TextShape:
-    """A text, priced once, to be estimated for one family or for both; the text itself is not kept.
+def estimates(text: str, *, in_python: bool = False) -> dict[TokenizerFamily, TokenEstimate]:
+    """As ``estimate_tokens`` for every family, in one look at the text. ``in_python`` leaves aside what was
+    compiled."""
+    size = len(text)
+    if not size:
+        return dict.fromkeys(_COLUMN, TokenEstimate(0, 0, 0))
+    if size <= SAMPLED_ABOVE_CHARS:
+        if in_python or _COMPILED is None:
+            part = _part_in_python(text)
+            return {family: _bounded(*_credited(part, family), family) for family in _COLUMN}
+        large, small = _COMPILED.estimates(text, *_tables(_COMPILED), _terms())
+        return {"large": TokenEstimate(*large), "small": TokenEstimate(*small)}
+    step = (size - _WINDOW_CHARS) / (_WINDOWS - 1)
+    starts = [round(index * step) for index in range(_WINDOWS)]
+    parts = [_part(text[start : start + _WINDOW_CHARS], in_python) for start in starts]
+    return {family: _sampled(parts, size, family) for family in _COLUMN}
 
-    ``in_python`` leaves aside what was compiled.
-    """
 
-    __slots__ = ("_characters", "_parts")
-
-    def __init__(self, text: str, *, in_python: bool = False) -> None:
-        size = self._characters = len(text)
-        if size <= SAMPLED_ABOVE_CHARS:
-            self._parts = [_part(text, in_python)] if text else []
-            return
-        step = (size - _WINDOW_CHARS) / (_WINDOWS - 1)
-        starts = [round(index * step) for index in range(_WINDOWS)]
-        self._parts = [_part(text[start : start + _WINDOW_CHARS], in_python) for start in starts]
-
-    def estimate(self, family: TokenizerFamily = "large") -> TokenEstimate:
-        """As ``estimate_tokens``."""
-        if not self._parts:
-            return TokenEstimate(0, 0, 0)
-        if len(self._parts) == 1:
-            return _bounded(*_credited(self._parts[0], family), family)
-        prices = [_credited(part, family) for part in self._parts]
-        scale = self._characters / (_WINDOWS * _WINDOW_CHARS)
-        tokens, low, high = (scale * sum(column) for column in zip(*prices, strict=True))
-        # Windows stand in the order of the text, so neighbours that differ are what sampling can have missed.
-        steps = sum((after[0] - before[0]) ** 2 for before, after in pairwise(prices)) / (2 * (_WINDOWS - 1))
-        sampling_error = _SIGMAS * scale * sqrt(steps * _WINDOWS)
-        return _bounded(tokens, low, high, family, sampling_error)
+def _sampled(parts: Iterable[_Part], size: int, family: TokenizerFamily) -> TokenEstimate:
+    prices = [_credited(part, family) for part in parts]
+    scale = size / (_WINDOWS * _WINDOW_CHARS)
+    tokens, low, high = (scale * sum(column) for column in zip(*prices, strict=True))
+    # Windows stand in the order of the text, so neighbours that differ are what sampling can have missed.
+    steps = sum((after[0] - before[0]) ** 2 for before, after in pairwise(prices)) / (2 * (_WINDOWS - 1))
+    return _bounded(tokens, low, high, family, _SIGMAS * scale * sqrt(steps * _WINDOWS))
 
 
 def _bounded(
@@ -96,7 +91,7 @@ def _bounded(
 ) -> TokenEstimate:
     """Bounds leave room for a text that is unlike the reference (a share) and for chance (a root)."""
     low_chance, high_chance = CHANCE[family]
-    middle = round(tokens) or 1
+    middle = max(1, round(tokens))
     lower = floor(low * (1 - UNLIKE) - low_chance * sqrt(low) - sampling_error)
     upper = ceil(high * (1 + UNLIKE) + high_chance * sqrt(high) + EXTRA_TOKENS + sampling_error)
     return TokenEstimate(middle, max(1, min(middle, lower)), max(middle, upper))
@@ -138,12 +133,9 @@ def _credited(part: _Part, family: TokenizerFamily) -> tuple[float, float, float
     column, credit, english = _COLUMN[family], PRICES["english_credit"], part[-1]
     tokens, low, high = part[column] / _UNITS, part[column + 1] / _UNITS, part[column + 2] / _UNITS
     # Nothing but "thththth" would earn more credit than it cost: English prose stays well below the cap.
-    earned = credit[column] * english
-    tokens -= earned if earned < 0.3 * tokens else 0.3 * tokens
-    earned = credit[column + 1] * english
-    low -= earned if earned < 0.3 * low else 0.3 * low
-    earned = credit[column + 2] * english
-    high -= earned if earned < 0.3 * high else 0.3 * high
+    tokens -= min(credit[column] * english, 0.3 * tokens)
+    low -= min(credit[column + 1] * english, 0.3 * low)
+    high -= min(credit[column + 2] * english, 0.3 * high)
     return tokens, low, high
 
 
@@ -497,6 +489,13 @@ def _tables(compiled: ModuleType) -> tuple[bytes, bytes]:
     return _classes().encode("latin-1"), array("q", chain.from_iterable(rows)).tobytes()
 
 
+@cache
+def _terms() -> bytes:
+    """Of ``_credited`` and ``_bounded``, for the compiled ones."""
+    chances = (CHANCE["large"], CHANCE["small"])
+    return array("d", (*PRICES["english_credit"], *chain(*chances), UNLIKE, EXTRA_TOKENS)).tobytes()
+
+
 @lru_cache(maxsize=8192)
 def _price(run: str) -> int:
     """What one run costs, all columns packed. Keys are shapes, not text, and there are few of them."""
@@ -533,7 +532,7 @@ _INDENTATIONS = _Pieces(lambda spaces: _RUN.findall(spaces)[:-1])
 
 def forget_prices() -> None:
     """For the calibration script, which changes ``PRICES``: drop what was computed from the old ones."""
-    for made in (_units, _tables, _price):
+    for made in (_units, _tables, _terms, _price):
         made.cache_clear()
     for pieces in (_PIECES, _SPACED_PIECES, _INDENTATIONS):
         pieces.clear()

@@ -75,6 +75,9 @@ _COMPILED = TEXT.chosen()
 _SYLLABIC: Final = frozenset({"ko", "ja", "zh"})
 
 
+_NO_EVIDENCE = Verdict(note="no hard evidence")
+
+
 class Rules:
     """Reads only evidence that cannot be mistaken; everything else is left to the next stage.
 
@@ -117,21 +120,25 @@ class Rules:
 
     def judge(self, request: RouteRequest, allowed: frozenset[str]) -> Verdict:
         """The same without waiting: this stage does no I/O."""
-        for rule in (_embedding, _tools, _images):
-            verdict = rule(self, request, allowed)
-            if verdict is not None:
-                return verdict
+        verdict = (
+            _embedding(self, request, allowed)
+            or _tools(self, request, allowed)
+            or _images(self, request, allowed)
+        )
+        if verdict is not None:
+            return verdict
         if request.images:  # of an earlier turn
             return Verdict(note="words must tell whether an earlier picture is meant")
         return self.judge_words(request, allowed)
 
     def judge_words(self, request: RouteRequest, allowed: frozenset[str]) -> Verdict:
         """What holds for a task in words: its size, the form of the answer, its language."""
-        for rule in (_long_document, _schema, _language):
-            verdict = rule(self, request, allowed)
-            if verdict is not None:
-                return verdict
-        return Verdict(note="no hard evidence")
+        return (
+            _long_document(self, request, allowed)
+            or _schema(self, request, allowed)
+            or _language(self, request, allowed)
+            or _NO_EVIDENCE
+        )
 
     def needing(self, capability: str, allowed: frozenset[str]) -> tuple[str, ...]:
         return tuple(name for name in self._needing.get(capability, ()) if name in allowed)

@@ -41,7 +41,7 @@ from llm_router.policy.promises import Promise, promise
 from llm_router.request import RouteRequest, ToolCall
 from llm_router.shared import shared_router
 from llm_router.sync import SyncRouter
-from llm_router.tokens import TextShape, TokenizerFamily
+from llm_router.tokens import TokenizerFamily, estimates
 
 with crewai_imported():
     from crewai.events.types.llm_events import LLMCallType
@@ -198,8 +198,7 @@ class RoutedLLM(BaseLLM):
         """The most tokens that this may be for any model here: what the router holds against a context."""
         families: tuple[TokenizerFamily, ...] = get_args(TokenizerFamily)
         if isinstance(messages, str):
-            shape = TextShape(messages)
-            return max(shape.estimate(family).high for family in families)
+            return max(found.high for found in estimates(messages).values())
         try:
             request = self._request(_Asked(messages, tools, response_model=response_model), list(messages))
         except LLMRouterError:
