@@ -85,8 +85,8 @@ def decide(
     """
     demand = Demand(request, world.fleet.category(classification.category))
     field = _field(classification.category, demand, world)
-    ranking, why = field.ranking(demand, world, moment)
-    told = reasons.warnings(request, classification, ranking.chain, deadline_s=moment.deadline_s)
+    ranking, why, warnings = field.ranking(demand, world, moment)
+    told = reasons.warnings(request, classification, ranking.chain, warnings)
     if demand.embeds and ranking.chain:
         told += _about_vectors(ranking.chain, demand, world)
     return Decision(
@@ -222,8 +222,8 @@ class _Place:
     stand_in: bool = False
 
 
-_Ranked = tuple[Ranking, tuple[str, ...]]
-"""Who answers, and why: all sentences but the one about the kind of task."""
+_Ranked = tuple[Ranking, tuple[str, ...], tuple[str, ...]]
+"""Who answers, why (all sentences but the one about the kind of task), and what to know of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +286,7 @@ class _Field:
         savings = _savings(self.selected, chain, demand, world)
         ranking = Ranking(tuple(chain), self.rejected, self.planned, savings, moment.deadline_s)
         why = reasons.of_ranking(ranking, self.selected, considered=self.considered)
-        return ranking, (self.why_selected, *why)
+        return ranking, (self.why_selected, *why), reasons.warnings_of_ranking(ranking)
 
 
 _Kind = tuple[str, tuple[str, ...], int, int | None]

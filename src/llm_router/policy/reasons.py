@@ -49,24 +49,33 @@ def of_ranking(ranking: Ranking, selected: str, *, considered: int) -> tuple[str
     return tuple(told)
 
 
-def warnings(
-    request: RouteRequest,
-    classification: Classification,
-    chain: Sequence[Candidate],
-    *,
-    deadline_s: float | None = None,
-) -> tuple[str, ...]:
-    """What a caller should know although nothing failed. ``deadline_s`` is how long the request may take."""
-    told = [stage.note for stage in classification.trail if stage.broken]
-    if not chain:
-        return tuple(told)
-    best = chain[0]
+def warnings_of_ranking(ranking: Ranking) -> tuple[str, ...]:
+    """What a caller should know of who answers, whatever else it asks for."""
+    if not ranking.chain:
+        return ()
+    best, deadline_s = ranking.chain[0], ranking.deadline_s
+    told = []
     if best.remote:
         told.append(f"{best.served_as} is answered on the internet: the task leaves {best.host}")
     if deadline_s is not None and best.is_late(deadline_s):
         told.append(
             f"{best.model} is expected to take about {seconds(best.estimate.total_s)}, {too_long(deadline_s)}"
         )
+    return tuple(told)
+
+
+def warnings(
+    request: RouteRequest,
+    classification: Classification,
+    chain: Sequence[Candidate],
+    of_ranking: Sequence[str],
+) -> tuple[str, ...]:
+    """What a caller should know although nothing failed, with what ``warnings_of_ranking`` has found."""
+    told = [stage.note for stage in classification.trail if stage.broken]
+    told += of_ranking
+    if not chain or not (request.options or request.think):
+        return tuple(told)
+    best = chain[0]
     asked = request.options.get("num_ctx")
     if best.num_ctx and asked is not None and asked != best.num_ctx:
         told.append(
