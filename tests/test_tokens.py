@@ -305,7 +305,7 @@ def test_every_character_counts_alike() -> None:
 @needs_compiled
 def test_tables_of_another_size_are_refused() -> None:
     priced, estimates = TEXT.module().priced, TEXT.module().estimates
-    classes, prices, terms = bytes(0x10000), bytes(len(TEXT.module().FEATURES) * 6 * 8), bytes(12 * 8)
+    classes, prices, terms = bytes(0x10000), bytes(len(TEXT.module().FEATURES) * 6 * 4), bytes(12 * 8)
     assert priced("a text", classes, prices) == (0,) * 7
     assert estimates("a text", classes, prices, terms) == ((1, 1, 1), (1, 1, 1))
     for wrong in ((classes[1:], prices), (classes, prices + b"\0"), (b"", b"")):

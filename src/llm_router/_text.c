@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Of what is asked for (compiled.py); changed with it, since a build may be older than the sources beside it. */
-enum { REVISION = 3 };
+enum { REVISION = 4 };
 
 enum { BASIC_PLANE = 0x10000, COLUMNS = 6 };
 
@@ -301,22 +301,20 @@ typedef struct {
 
 static int price_of(PyObject *text, const Py_buffer *classes, const Py_buffer *prices, Price *price)
 {
-    if (classes->len != BASIC_PLANE || prices->len != (Py_ssize_t)(FEATURE_COUNT * COLUMNS * sizeof(int64_t))) {
+    if (classes->len != BASIC_PLANE || prices->len != (Py_ssize_t)(FEATURE_COUNT * COLUMNS * sizeof(int32_t))) {
         PyErr_SetString(PyExc_ValueError, "a class for each character and six prices for each feature");
         return -1;
     }
     Py_ssize_t size = PyUnicode_GetLength(text);
     Py_UCS4 *characters = PyUnicode_AsUCS4Copy(text);
-    unsigned char *shape = characters == NULL ? NULL : PyMem_Malloc((size_t)size + 1);
-    if (shape == NULL) {
-        PyMem_Free(characters);
-        if (!PyErr_Occurred())
-            PyErr_NoMemory();
+    if (characters == NULL)
         return -1;
-    }
+    *price = (Price){{0}, english_pairs(characters, size)};
+    const unsigned char *letters = classes->buf;
+    unsigned char *shape = (unsigned char *)characters; /* takes the room of the characters, one after the other */
     for (Py_ssize_t i = 0; i < size; i++) {
         Py_UCS4 c = characters[i];
-        shape[i] = c < BASIC_PLANE ? ((const unsigned char *)classes->buf)[c] : class_beyond(c);
+        shape[i] = c < BASIC_PLANE ? letters[c] : class_beyond(c);
     }
     shape[size] = END;
     union {
@@ -324,16 +322,14 @@ static int price_of(PyObject *text, const Py_buffer *classes, const Py_buffer *p
         int64_t each[FEATURE_COUNT];
     } amounts = {{0}};
     add_runs(shape, &amounts.by_name);
-    *price = (Price){{0}, english_pairs(characters, size)};
     for (Py_ssize_t feature = 0; feature < FEATURE_COUNT; feature++) {
         if (amounts.each[feature] == 0)
             continue;
-        int64_t row[COLUMNS];
+        int32_t row[COLUMNS];
         memcpy(row, (const char *)prices->buf + feature * (Py_ssize_t)sizeof row, sizeof row);
         for (int column = 0; column < COLUMNS; column++)
             price->prices[column] += amounts.each[feature] * row[column];
     }
-    PyMem_Free(shape);
     PyMem_Free(characters);
     return 0;
 }

@@ -34,5 +34,5 @@ class Extension:
         return self.module() if (self.is_compiled() if wanted is None else wanted) else None
 
 
-TEXT = Extension("llm_router._text", revision=3)
+TEXT = Extension("llm_router._text", revision=4)
 """What is counted in a text before a word of it is read: tokens, and letters of each script."""

@@ -69,7 +69,7 @@ def estimates(text: str, *, in_python: bool = False) -> dict[TokenizerFamily, To
         if in_python or _COMPILED is None:
             part = _part_in_python(text)
             return {family: _bounded(*_credited(part, family), family) for family in _COLUMN}
-        large, small = _COMPILED.estimates(text, *_tables(_COMPILED), _terms())
+        large, small = _COMPILED.estimates(text, *_tables(_COMPILED))
         return {"large": TokenEstimate(*large), "small": TokenEstimate(*small)}
     step = (size - _WINDOW_CHARS) / (_WINDOWS - 1)
     starts = [round(index * step) for index in range(_WINDOWS)]
@@ -110,7 +110,7 @@ occur in it."""
 def _part(text: str, in_python: bool) -> _Part:
     if _COMPILED is None or in_python:
         return _part_in_python(text)
-    part: _Part = _COMPILED.priced(text, *_tables(_COMPILED))
+    part: _Part = _COMPILED.priced(text, *_tables(_COMPILED)[:2])
     return part
 
 
@@ -483,17 +483,13 @@ def _units() -> Mapping[str, tuple[int, ...]]:
 
 
 @cache
-def _tables(compiled: ModuleType) -> tuple[bytes, bytes]:
-    """The class of each character of the basic plane, and the prices of what is counted there."""
-    rows = (_units()[name] for name in compiled.FEATURES)
-    return _classes().encode("latin-1"), array("q", chain.from_iterable(rows)).tobytes()
-
-
-@cache
-def _terms() -> bytes:
-    """Of ``_credited`` and ``_bounded``, for the compiled ones."""
-    chances = (CHANCE["large"], CHANCE["small"])
-    return array("d", (*PRICES["english_credit"], *chain(*chances), UNLIKE, EXTRA_TOKENS)).tobytes()
+def _tables(compiled: ModuleType) -> tuple[bytes, bytes, bytes]:
+    """The class of each character of the basic plane, the prices of what is counted there, and what
+    ``_credited`` and ``_bounded`` know besides."""
+    prices = array("i", chain.from_iterable(_units()[name] for name in compiled.FEATURES))
+    chances = (*CHANCE["large"], *CHANCE["small"])
+    terms = array("d", (*PRICES["english_credit"], *chances, UNLIKE, EXTRA_TOKENS))
+    return _classes().encode("latin-1"), prices.tobytes(), terms.tobytes()
 
 
 @lru_cache(maxsize=8192)
@@ -532,7 +528,7 @@ _INDENTATIONS = _Pieces(lambda spaces: _RUN.findall(spaces)[:-1])
 
 def forget_prices() -> None:
     """For the calibration script, which changes ``PRICES``: drop what was computed from the old ones."""
-    for made in (_units, _tables, _terms, _price):
+    for made in (_units, _tables, _price):
         made.cache_clear()
     for pieces in (_PIECES, _SPACED_PIECES, _INDENTATIONS):
         pieces.clear()
