@@ -400,7 +400,7 @@ static PyObject *estimates(PyObject *module, PyObject *args)
 enum { SCRIPT = 0x0F, LETTER = 0x80 };
 
 /* How many letters, how many characters beyond the basic plane (which may be letters), and how many of each script.
- * `kinds` has for each character of the basic plane the number of its script, and LETTER for letters. */
+ * `kinds` has for each letter of the basic plane LETTER and the number of its script, and 0 for what is none. */
 static PyObject *scripts(PyObject *module, PyObject *args)
 {
     (void)module;

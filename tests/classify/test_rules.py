@@ -149,15 +149,23 @@ def test_evidence_without_a_fitting_category_is_left_to_the_next_stage(fleet: Fl
         ("столица Перу", "ru", 1),
         ("ما هي عاصمة بيرو", "ar", 1),
         ("πρωτεύουσα", "el", 1),
-        ("บอกเรื่องตลก", "th", None),
-        ("यह क्या है", "hi", None),
-        ("מה השעה", "he", 1),
+        ("บอกเรื่องตลก", "th", 1),
+        ("यह क्या है", "hi", 1),
+        ("שָׁלוֹם", "he", 1),
+        ("मेला abcd", "hi", 2 / 6),
+        ("؟؟؟؟؟؟؟؟؟ a", "", 0),
+        ("・・・ hello", "", 0),
+        ("א𝒜", "he", 1 / 2),
     ],
 )
-def test_the_script_of_the_letters_tells_the_language(text: str, code: str, share: float | None) -> None:
-    found, part = script_language(text)
+@pytest.mark.parametrize("in_python", [False, True])
+def test_the_script_of_the_letters_tells_the_language(
+    text: str, code: str, share: float, in_python: bool
+) -> None:
+    """Marks on letters, digits and punctuation have a script as well, and are no letters."""
+    found, part = script_language(text, in_python=in_python)
     assert found == code
-    assert part == pytest.approx(share) if share is not None else part >= 0.5
+    assert part == pytest.approx(share)
 
 
 def test_code_does_not_count_as_letters_of_a_language() -> None:

@@ -52,7 +52,7 @@ _SCRIPTS: Final[Mapping[str, re.Pattern[str]]] = {
     "hi": re.compile("[\u0900-\u097f]"),
     "th": re.compile("[\u0e00-\u0e7f]"),
 }
-"""Letters of each script; a text with kana is Japanese, however many Han characters it has."""
+"""Where the letters of each script are; a text with kana is Japanese, however many Han characters it has."""
 _SCRIPT_NAMES: Final[Mapping[str, str]] = {
     "ko": "Hangul",
     "ja": "kana and Han",
@@ -172,16 +172,17 @@ def script_language(text: str, *, in_python: bool = False) -> tuple[str, float]:
         counts["zh"] = 0
     code = max(counts, key=counts.__getitem__)
     count = counts[code]
-    if not count or not letters:
+    if not count:
         return "", 0.0
     weighed = count * (SYLLABLE_LETTERS if code in _SYLLABIC else 1.0)
     return code, weighed / (weighed + letters - count)
 
 
 def _counted(prose: str, compiled: ModuleType | None) -> tuple[int, dict[str, int]]:
-    """How many letters there are, and how many characters of each script."""
+    """How many letters there are, and how many of each script: its digits, its punctuation and its marks,
+    which stand on letters, are none."""
     if compiled is None:
-        of_any = "".join(_ANY_SCRIPT.findall(prose))
+        of_any = "".join(_LETTERS.findall("".join(_ANY_SCRIPT.findall(prose))))
         counts = {code: len(script.findall(of_any)) for code, script in _SCRIPTS.items()}
         return len(_LETTERS.findall(prose)) if of_any else 0, counts
     letters, beyond_plane, found = compiled.scripts(prose, _kinds())
@@ -192,16 +193,16 @@ def _counted(prose: str, compiled: ModuleType | None) -> tuple[int, dict[str, in
 
 @cache
 def _kinds() -> bytes:
-    """Of each character of the basic plane: the number of its script, and whether it is a letter."""
-    kinds = bytearray(0x10000)
+    """Of each letter of the basic plane: that it is one, and the number of its script. All others are 0."""
+    scripts, kinds = bytearray(0x10000), bytearray(0x10000)
     for number, script in enumerate(_SCRIPTS.values(), start=1):
         spans = script.pattern[1:-1]
         for first, last in zip(map(ord, spans[::3]), map(ord, spans[2::3]), strict=True):
-            kinds[first : last + 1] = bytes([number]) * (last + 1 - first)
+            scripts[first : last + 1] = bytes([number]) * (last + 1 - first)
     letters = bytes(kind | _LETTER for kind in range(256))
     plane = array("I", range(len(kinds))).tobytes().decode("utf-32", "surrogatepass")
     for run in re.finditer(f"{_LETTERS.pattern}+", plane):
-        kinds[run.start() : run.end()] = kinds[run.start() : run.end()].translate(letters)
+        kinds[run.start() : run.end()] = scripts[run.start() : run.end()].translate(letters)
     return bytes(kinds)
 
 
