@@ -191,6 +191,43 @@ def test_ambiguous_and_oversized_heads_are_refused_and_the_connection_closed(
     runs(work())
 
 
+@pytest.mark.parametrize("endless", [b"t: ", b"t: u\r\n"])
+def test_what_follows_a_body_is_left_out_and_may_not_be_endless(runs: Any, endless: bytes) -> None:
+    async def work() -> None:
+        async with serving(echo) as (_, port):
+            chunks = b"2\r\nab\r\n0\r\n"
+            head = b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n"
+            reply = await talk(port, head + b"connection: close\r\n\r\n" + chunks + b"host: b\r\n\r\n")
+            assert reply.startswith(b"HTTP/1.1 200 ")
+            assert b'"body": "ab"' in reply
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head + b"\r\n" + chunks)
+            reply_begins = asyncio.ensure_future(reader.readline())
+            while not reply_begins.done():
+                writer.write(endless * 1000)
+                await writer.drain()
+                await asyncio.sleep(0)
+            assert (await reply_begins).startswith(b"HTTP/1.1 431 ")
+            writer.close()
+
+    runs(work())
+
+
+def test_many_requests_in_one_piece_are_no_endless_head(runs: Any) -> None:
+    async def work() -> None:
+        async with serving(echo) as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            body = b"x" * 40_000
+            head = b"POST /%s HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"
+            writer.write(head % (b"1", len(body)) + body + head % (b"2", 2))
+            await reader.readuntil(body)
+            writer.write(b"ok" + request(method="GET"))
+            assert b'"body": "ok"' in await reader.read()
+            writer.close()
+
+    runs(work())
+
+
 def test_absolute_targets_and_ignored_upgrades(runs: Any) -> None:
     async def work() -> None:
         async with serving(echo) as (_, port):

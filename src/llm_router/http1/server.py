@@ -83,12 +83,11 @@ class Exchange:
         "_chunked",
         "_complete",
         "_connection",
-        "_expects_continue",
+        "_continued",
         "_head",
         "_keep_alive",
         "_parts",
         "_pending_bytes",
-        "_streams_in",
         "_task",
         "_waiter",
         "ended",
@@ -123,12 +122,11 @@ class Exchange:
         self._connection = connection
         self._keep_alive = keep_alive
         self._chunked = chunked_reply
-        self._expects_continue = headers.get("expect", "").lower() == "100-continue"
+        self._continued = False
         self._head: bytes | None = None
         self._parts: list[bytes] = []
         self._pending_bytes = 0
         self._complete = False
-        self._streams_in = False
         self._body_limit: int | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -154,7 +152,6 @@ class Exchange:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body as it comes, however large; the client is held back while pieces are not taken."""
-        self._streams_in = True
         while True:
             while self._parts:
                 parts, self._parts, self._pending_bytes = self._parts, [], 0
@@ -167,9 +164,10 @@ class Exchange:
     async def _more(self) -> None:
         if self.gone:
             raise ClientGone
-        if self._expects_continue and not self.started:
-            self._expects_continue = False
-            self._connection.send(_CONTINUE)
+        if not self._continued and not self.started:
+            self._continued = True
+            if self.headers.get("expect", "").lower() == "100-continue":
+                self._connection.send(_CONTINUE)
         self._connection.read_on()
         self._waiter = self._connection.loop.create_future()
         await self._waiter
@@ -466,6 +464,7 @@ class _Connection(asyncio.Protocol):
         if self._closing:
             self._pass_over(data)
             return
+        reading, body_bytes = self._reading, self._body_bytes
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -476,7 +475,10 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse(400)
         else:
-            if self._in_head:
+            brought_no_body = (
+                reading is not None and reading is self._reading and self._body_bytes == body_bytes
+            )
+            if self._in_head or brought_no_body:  # neither a head nor what follows the chunks may be endless
                 self._head_bytes += len(data)
                 if self._head_bytes > self.server.limits.head_bytes:
                     self._refuse(431)
@@ -503,17 +505,18 @@ class _Connection(asyncio.Protocol):
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name, value))
-        self._head_bytes += len(name) + len(value)
-        limits = self.server.limits
-        if self._head_bytes > limits.head_bytes or len(self._headers) > limits.header_count:
-            raise _RefusedHead(431)
+        if self._in_head:  # what comes after a body is nothing that anybody asks for
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        if len(self._target) > self.server.limits.head_bytes:
+        self._in_head, self._head_bytes = False, 0
+        server = self.server
+        limits, given = server.limits, self._headers
+        if len(self._target) > limits.head_bytes or len(given) > limits.header_count:
             raise _RefusedHead(431)
-        headers = _read(self._headers)
+        headers = _read(given)
+        if sum(map(len, headers)) + sum(map(len, headers.values())) > limits.head_bytes:
+            raise _RefusedHead(431)
         version = self._parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise _RefusedHead(505)
@@ -521,7 +524,6 @@ class _Connection(asyncio.Protocol):
             raise _RefusedHead(400)
         _check_framing(headers)
         path, query = _split_target(self._target)
-        self._headers = []
         exchange = self._reading = Exchange(
             self,
             self._parser.get_method().decode("ascii"),
@@ -531,8 +533,8 @@ class _Connection(asyncio.Protocol):
             keep_alive=self._parser.should_keep_alive(),
             chunked_reply=version == "1.1",
         )
-        self._body_begun_s, self._body_bytes = self.server.now_s, 0
-        self._deadline_s = self.server.now_s + self.server.limits.body_idle_s
+        self._body_begun_s, self._body_bytes = server.now_s, 0
+        self._deadline_s = server.now_s + limits.body_idle_s
         if self._running is None:
             self._run(exchange)
         else:
@@ -740,15 +742,20 @@ def _read(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name_bytes, value_bytes in raw:
         name, value = name_bytes.decode("latin-1").lower(), value_bytes.decode("latin-1").strip(" \t")
-        if "\r" in value or "\n" in value or "\0" in value:
-            raise _RefusedHead(400)
-        known = headers.get(name)
-        if known is not None:
-            if name in ("content-length", "host", "transfer-encoding"):
-                raise _RefusedHead(400)
-            value = f"{known}, {value}"
+        if name in headers or not value.isprintable():
+            value = _checked(headers, name, value)
         headers[name] = value
     return headers
+
+
+def _checked(before: Mapping[str, str], name: str, value: str) -> str:
+    if "\r" in value or "\n" in value or "\0" in value:
+        raise _RefusedHead(400)
+    if name not in before:
+        return value
+    if name in ("content-length", "host", "transfer-encoding"):
+        raise _RefusedHead(400)
+    return f"{before[name]}, {value}"
 
 
 def _check_framing(headers: Mapping[str, str]) -> None:
