@@ -82,7 +82,7 @@ def remove(built: Path) -> None:
 
 
 def compile_extension(source: Path, built: Path) -> None:
-    """Raises CannotCompile with the compiler's own first words."""
+    """Raises CannotCompile with the compiler's own words about its first error."""
     if sysconfig.get_config_var("Py_GIL_DISABLED") or sys.implementation.name != "cpython":
         raise CannotCompile("this kind of Python has no stable interface for compiled code")
     if sys.byteorder != "little":
@@ -93,12 +93,13 @@ def compile_extension(source: Path, built: Path) -> None:
         made = Path(folder, built.name)
         command = [*compiler(), *FLAGS, *ways, f"-I{include}", str(source), "-o", str(made), "-lm"]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         except OSError as error:
             raise CannotCompile(f"there is no C compiler ({command[0]}: {error.strerror})") from error
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise CannotCompile(f"the C compiler failed ({said[0]})")
+            first = next((line for line in said if "error" in line), said[0])
+            raise CannotCompile(f"the C compiler failed ({first})")
         fresh = built.with_name(f"{built.name}.new")
         try:
             fresh.parent.mkdir(parents=True, exist_ok=True)
@@ -110,9 +111,14 @@ def compile_extension(source: Path, built: Path) -> None:
 
 
 def compiler() -> list[str]:
-    """What CC names; else what compiled this Python, which may be of another machine, or else `cc`."""
-    named = shlex.split(os.environ.get("CC", ""))
-    if named:
-        return named
+    """What CC names; else what compiled this Python, which may be of another machine, or else `cc`.
+    Raises CannotCompile where CC cannot be read."""
+    named = os.environ.get("CC", "")
+    try:
+        words = shlex.split(named)
+    except ValueError as error:
+        raise CannotCompile(f"CC={named} cannot be read ({error})") from error
+    if words:
+        return words
     known = (shlex.split(sysconfig.get_config_var("CC") or "cc"), ["cc"])
     return next((words for words in known if shutil.which(words[0])), ["cc"])

@@ -51,7 +51,23 @@ def test_no_compiler_and_one_that_fails_are_told_in_a_line(
     monkeypatch.setenv("CC", "false")
     with pytest.raises(hook.CannotCompile, match="failed"):
         hook.compile_extension(source, built)
+    monkeypatch.setenv("CC", 'gcc "')
+    with pytest.raises(hook.CannotCompile, match=r"CC=gcc \" cannot be read \(No closing quotation\)"):
+        hook.compile_extension(source, built)
     assert not built.exists()
+
+
+def test_what_a_compiler_says_is_told_from_its_first_error_on_in_whatever_letters(
+    hook: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its words come in the user's locale, and names of files in no locale at all."""
+    said = b"In file included from caf\xe9.c:1:\ncaf\xe9.h:2: error: no such thing\nand more\n"
+    (tmp_path / "said").write_bytes(said)
+    (tmp_path / "cc").write_text(f"#!/bin/sh\ncat '{tmp_path}/said' >&2\nexit 1\n")
+    (tmp_path / "cc").chmod(0o755)
+    monkeypatch.setenv("CC", str(tmp_path / "cc"))
+    with pytest.raises(hook.CannotCompile, match=r"failed \(caf.+\.h:2: error: no such thing\)"):
+        hook.compile_extension(tmp_path / "source.c", tmp_path / "built.so")
 
 
 def test_the_compiler_is_the_one_that_is_here(
