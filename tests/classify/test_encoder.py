@@ -331,6 +331,7 @@ def vocabulary(values: Values, change: Callable[[list[bytes]], list[bytes]]) -> 
         lambda values: vocabulary(values, lambda keys: [b"", *keys[1:]]),
         lambda values: vocabulary(values, lambda keys: [*keys[:-1], b""]),
         lambda values: vocabulary(values, lambda keys: [*keys[:7], keys[6], *keys[8:]]),
+        lambda values: vocabulary(values, lambda keys: [*keys[:7], b"caf\xe9", *keys[8:]]),
     ],
 )
 def test_a_file_with_values_that_do_not_fit_is_refused(

@@ -93,7 +93,7 @@ def read_weights(data: bytes) -> Weights:
             cases_digest=found["cases_digest"].text(),
             categories=found["categories"].texts(),
             picture_categories=found["picture_categories"].texts(),
-            words=found["vocabulary"].data,
+            words=_in_utf_8(found["vocabulary"].data),
             table=_steps(found["table"]),
             scale=found["scale"],
             mass=found["mass"],
@@ -130,6 +130,11 @@ _BROKEN = (
     zlib.error,
 )
 """What reading a broken or foreign file may raise."""
+
+
+def _in_utf_8(words: bytes) -> bytes:
+    words.decode()  # or the first task that has such a key would fail
+    return words
 
 
 def _steps(table: Numbers) -> Numbers:
