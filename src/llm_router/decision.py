@@ -7,13 +7,13 @@ documented shape that every front shows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from operator import itemgetter
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
+from llm_router.once import once
 from llm_router.request import JsonObject
 
 _encode = msgspec.json.Encoder().encode
@@ -198,7 +198,7 @@ class Ranking(Struct, frozen=True, dict=True):
             },
         }
 
-    @cached_property
+    @once
     def encoded(self) -> bytes:
         """The same as JSON text, made once for all decisions that share it."""
         return _encode(self.as_json())

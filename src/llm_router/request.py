@@ -12,7 +12,6 @@ import binascii
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -22,6 +21,7 @@ from msgspec.structs import force_setattr
 
 from llm_router.errors import InvalidRequest
 from llm_router.names import Wish, wish_of
+from llm_router.once import once
 from llm_router.tokens import TokenEstimate, TokenizerFamily, estimates
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -378,7 +378,7 @@ class RouteRequest(Struct, frozen=True, dict=True):
             session_id=session_id,
         )
 
-    @cached_property
+    @once
     def asking(self) -> Message:
         """The message that says what is wanted now: the last one of the user. Not for texts to embed."""
         for message in reversed(self.messages):
@@ -386,7 +386,7 @@ class RouteRequest(Struct, frozen=True, dict=True):
                 return message
         return self.messages[-1]
 
-    @cached_property
+    @once
     def task(self) -> str:
         """The words by which the task is judged: the last user message, or the texts to embed.
 
@@ -408,7 +408,7 @@ class RouteRequest(Struct, frozen=True, dict=True):
             return self.inputs
         return tuple([message.text for message in self.messages if message.text])
 
-    @cached_property
+    @once
     def images(self) -> tuple[Image, ...]:
         found: tuple[Image, ...] = ()
         for message in self.messages:
@@ -435,7 +435,7 @@ class RouteRequest(Struct, frozen=True, dict=True):
         """Tokens of everything the model must read, tools, images and template markers included."""
         return self._estimates[family]
 
-    @cached_property
+    @once
     def _estimates(self) -> dict[TokenizerFamily, TokenEstimate]:
         """Of one text for everything: the bounds of many short texts, added up, would be far too wide."""
         read = [*self.texts]
