@@ -183,11 +183,11 @@ _FREQUENT_HAN = (
 )
 
 
-def _ranges() -> Iterable[tuple[str, str]]:
+def _ranges() -> Iterable[tuple[str, *tuple[str | range, ...]]]:
     """Class letter and the characters in it, later entries override earlier ones; anything else is ``X``."""
 
-    def span(first: int, last: int) -> str:
-        return "".join(map(chr, range(first, last + 1)))
+    def span(first: int, last: int) -> range:
+        return range(first, last + 1)
 
     yield ".", span(0x21, 0x7E)
     yield "-", "-=#*~+"
@@ -199,24 +199,24 @@ def _ranges() -> Iterable[tuple[str, str]]:
     yield " ", " "
     yield "\t", "\t"
     yield "\n", "\n\r"
-    yield "Q", span(0x80, 0xBF) + span(0x2000, 0x205F) + span(0x20A0, 0x20CF)  # general punctuation, currency
+    yield "Q", span(0x80, 0xBF), span(0x2000, 0x205F), span(0x20A0, 0x20CF)  # general punctuation, currency
     yield "e", span(0xC0, 0x24F)  # accented Latin letters
-    yield "v", span(0x250, 0x36F) + span(0x1E00, 0x1EFF)  # Vietnamese, phonetic, combining accents
-    yield "G", span(0x370, 0x3FF) + span(0x1F00, 0x1FFF)
+    yield "v", span(0x250, 0x36F), span(0x1E00, 0x1EFF)  # Vietnamese, phonetic, combining accents
+    yield "G", span(0x370, 0x3FF), span(0x1F00, 0x1FFF)
     yield "R", span(0x400, 0x52F)
     yield "B", span(0x590, 0x5FF)
-    yield "W", span(0x600, 0x7FF) + span(0xFB50, 0xFDFF) + span(0xFE70, 0xFEFF)
+    yield "W", span(0x600, 0x7FF), span(0xFB50, 0xFDFF), span(0xFE70, 0xFEFF)
     yield "D", span(0x900, 0x9FF)  # Devanagari, Bengali
     yield "I", span(0xA00, 0xDFF)  # Gujarati to Sinhala, which fewer vocabularies know
     yield "T", span(0xE00, 0x109F)  # Thai, Lao, Tibetan, Burmese
-    yield "j", span(0x1100, 0x11FF) + span(0x3130, 0x318F)
-    yield "Z", span(0x200B, 0x200F) + span(0xFE00, 0xFE0F)  # joiners and variation selectors
-    yield "S", "×÷" + span(0x2060, 0x209F) + span(0x20D0, 0x2BFF)  # arrows, mathematics, dingbats
+    yield "j", span(0x1100, 0x11FF), span(0x3130, 0x318F)
+    yield "Z", span(0x200B, 0x200F), span(0xFE00, 0xFE0F)  # joiners and variation selectors
+    yield "S", "×÷", span(0x2060, 0x209F), span(0x20D0, 0x2BFF)  # arrows, mathematics, dingbats
     yield "b", span(0x2500, 0x259F)  # box drawing
-    yield "P", span(0x3000, 0x303F) + span(0xFF00, 0xFFEF)
+    yield "P", span(0x3000, 0x303F), span(0xFF00, 0xFFEF)
     yield "K", span(0x3040, 0x309F)
-    yield "k", span(0x30A0, 0x30FF) + span(0x31F0, 0x31FF)
-    yield "x", span(0x3400, 0x4DBF) + span(0x4E00, 0x9FFF) + span(0xF900, 0xFAFF)
+    yield "k", span(0x30A0, 0x30FF), span(0x31F0, 0x31FF)
+    yield "x", span(0x3400, 0x4DBF), span(0x4E00, 0x9FFF), span(0xF900, 0xFAFF)
     yield "c", _first_level_han()
     yield "C", _FREQUENT_HAN
     yield "h", span(0xAC00, 0xD7A3)
@@ -244,9 +244,13 @@ def _decoded(codec: str, lead: Iterable[int], trail: Iterable[int]) -> str:
 def _classes() -> str:
     """Class of each character of the basic plane; ``str.translate`` leaves the other planes as they are."""
     table = ["X"] * 0x10000
-    for letter, characters in _ranges():
-        for character in characters:
-            table[ord(character)] = letter
+    for letter, *parts in _ranges():
+        for part in parts:
+            if isinstance(part, range):
+                table[part.start : part.stop] = letter * len(part)
+            else:
+                for character in part:
+                    table[ord(character)] = letter
     return "".join(table)
 
 
