@@ -1096,7 +1096,7 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *named)
     Py_ssize_t groups = columns < 1 ? 0 : buffers[4].len / columns;
     if (columns < 1 || columns > MOST_COLUMNS || most < 1 || most > MOST_OF_ANY || edges < 0
         || edges > MOST_OF_ANY || digits < 1 || digits > 16 || letters < 1 || groups < 1 || groups > MOST_OF_ANY
-        || (groups & (groups - 1)) != 0 || buffers[0].len >= UINT32_MAX || buffers[2].len == 0
+        || (groups & (groups - 1)) != 0 || (size_t)buffers[0].len >= UINT32_MAX || buffers[2].len == 0
         || PyTuple_Size(told) != FEATURES || buffers[7].len != FEATURES * columns * (Py_ssize_t)sizeof(float)
         || ends < 1 || ends > MOST_OF_ANY || longest < 2 * ends || longest > MOST_OF_ANY || sampled < longest
         || sampled > MOST_OF_ANY) {
@@ -1289,7 +1289,7 @@ static PyObject *judged(PyObject *module, PyObject *args)
         return NULL;
     Py_ssize_t count = PyList_Size(logits);
     if (count < 1 || count > MOST_OF_ANY || PyTuple_Size(names) != count
-        || serves.len != count * count * (Py_ssize_t)sizeof(double)) {
+        || serves.len != (int64_t)count * count * (int64_t)sizeof(double)) {
         PyErr_SetString(PyExc_ValueError, "as many log-odds as names, and as the table has rows and columns");
         goto done;
     }
