@@ -327,6 +327,8 @@ def vocabulary(values: Values, change: Callable[[list[bytes]], list[bytes]]) -> 
         lambda values: {"serves": np.full_like(values["serves"], np.inf)},
         lambda values: {"scale": values["scale"].astype(np.float32)},
         lambda values: {"group_mass": values["group_mass"].astype(np.float32)},
+        lambda values: {"mass": -values["mass"]},
+        lambda values: {"group_mass": np.append(values["group_mass"][:-1], np.float16(-0.5))},
         lambda values: vocabulary(values, lambda keys: [*keys[:7], b"", *keys[8:]]),
         lambda values: vocabulary(values, lambda keys: [b"", *keys[1:]]),
         lambda values: vocabulary(values, lambda keys: [*keys[:-1], b""]),

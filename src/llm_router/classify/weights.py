@@ -167,8 +167,15 @@ def _check(weights: Weights) -> None:
     positive = (weights.temperature, weights.picture_temperature, weights.follow_up_steepness)
     numbers = (*positive, *weights.sureness, weights.strange_mass)
     fits = all(map(math.isfinite, numbers)) and all(n > 0 for n in positive) and weights.strange_mass >= 0
-    if size < 2 or not fits or not all(map(_is_finite, tables)):
+    masses = (weights.mass, weights.group_mass)
+    if size < 2 or not fits or not all(map(_is_finite, tables)) or any(map(_has_sign, masses)):
         raise EncoderFileError("encoder.npz", "its values are out of range")
+
+
+def _has_sign(numbers: Numbers) -> bool:
+    """Whether any number is below zero, which no sum of squares is: the sign is the highest bit."""
+    width = int(numbers.kind[2:])
+    return not numbers.data[width - 1 :: width].isascii()
 
 
 def _is_finite(numbers: Numbers) -> bool:
