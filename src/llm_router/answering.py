@@ -567,10 +567,14 @@ class _Running:
     def take(self, piece: Delta, now_s: float) -> None:
         if self.first_s is None and not piece.empty:
             self.first_s = now_s
-        self.text.append(piece.text)
-        self.thinking.append(piece.thinking)
-        self.tool_calls += piece.tool_calls
-        self.logprobs += piece.logprobs
+        if piece.text:
+            self.text.append(piece.text)
+        if piece.thinking:
+            self.thinking.append(piece.thinking)
+        if piece.tool_calls:
+            self.tool_calls += piece.tool_calls
+        if piece.logprobs:
+            self.logprobs += piece.logprobs
 
 
 def _with_load(told_s: float | None, seat: Seat) -> float | None:

@@ -32,7 +32,7 @@ from llm_router.gateway.coding import decoded
 from llm_router.gateway.guard import Guard
 from llm_router.gateway.keys import ANYONE, Caller, Keys
 from llm_router.gateway.observers import Observers, Served
-from llm_router.gateway.pump import Outcome, Stream, whole
+from llm_router.gateway.pump import Outcome, Stream
 from llm_router.gateway.refusals import Failed, NotHere, NoWords, Overloaded, Refused, TooLarge, WrongMethod
 from llm_router.gateway.wires import endpoints
 from llm_router.gateway.wires.base import Asked, Endpoint, Preload, Told
@@ -191,14 +191,16 @@ class Gateway:
             log.error("%s failed; request id %s", exchange.path, visit.request_id, exc_info=error)
             self._refuse(visit, endpoint, Failed())
         finally:
-            await self._leave(router)
-
-    async def _leave(self, router: Router) -> None:
-        self._users[router] -= 1
-        if not self._users[router]:
-            del self._users[router]
-            if router is not self._router:
+            if self._was_last(router):
                 await router.close()
+
+    def _was_last(self, router: Router) -> bool:
+        """Whether nobody uses a router any more that was exchanged for another."""
+        self._users[router] -= 1
+        if self._users[router]:
+            return False
+        del self._users[router]
+        return router is not self._router
 
     async def _visit(self, visit: Visit, endpoint: Endpoint | None) -> None:
         exchange = visit.exchange
@@ -329,10 +331,8 @@ class Gateway:
 
     async def _whole(self, visit: Visit, asked: Asked, decision: Decision, served: Served) -> None:
         outcome = served.outcome
-        await whole(visit.router, asked.request, decision, outcome)
-        answer = outcome.answer
-        if answer is None:
-            raise AssertionError("a stream that does not fail gives an answer")
+        answer = await visit.router.run(asked.request, decision=decision, failed=outcome.attempts)
+        outcome.answer = answer
         body = asked.renderer.whole(answer, self._told(visit, decision, answer.model, outcome))
         headers = self._headers(visit, decision, answer.model, outcome.attempts, "application/json")
         visit.exchange.reply(200, headers, body)

@@ -29,11 +29,6 @@ class Outcome:
     attempts: list[Attempt] = field(default_factory=list)
 
 
-async def whole(router: Router, request: RouteRequest, decision: Decision, outcome: Outcome) -> None:
-    """The whole answer into ``outcome``; what failed on the way too. Raises what ``Router.run`` raises."""
-    outcome.answer = await router.run(request, decision=decision, failed=outcome.attempts)
-
-
 class Stream:
     """A streamed answer. ``told`` and ``headers`` are asked once the model that answers is known."""
 
