@@ -19,7 +19,7 @@ from llm_router.hosts.watch import HostWatch
 from llm_router.providers.base import ChatCall, EmbedCall, Timeouts
 from llm_router.providers.ollama import OllamaProvider
 from llm_router.providers.openai_compat import OpenAICompatProvider
-from llm_router.request import RELOADING_OPTIONS, ApiKind, Message, RouteRequest
+from llm_router.request import RELOADING_OPTIONS, ApiKind, Message, RouteRequest, ToolCall
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 LAST_LINE = {"model": "phi4", "done": True, "done_reason": "stop"}
@@ -297,20 +297,6 @@ async def whole(provider: OllamaProvider) -> list[Chunk]:
     return [chunk async for chunk in provider.chat(call)]
 
 
-async def test_who_wants_the_whole_answer_gets_what_came_together_as_one_piece(
-    server: Ollama, provider: OllamaProvider
-) -> None:
-    said = [{"message": {"content": word, "thinking": word.upper()}} for word in ("one ", "two ", "three")]
-    server.lines = [*said, tool_line({"city": "Seoul"}), {**LAST_LINE, "eval_count": 3}]
-    apart, joined = await answer(provider), await whole(provider)
-    assert len(apart) == 5
-    piece, final = joined
-    assert isinstance(piece, Delta)
-    assert (piece.text, piece.thinking) == ("one two three", "ONE TWO THREE")
-    assert [call.name for call in piece.tool_calls] == ["weather"]
-    assert final == apart[-1]
-
-
 @pytest.mark.parametrize("last", [{"error": "out of memory"}, "not a line"])
 async def test_what_came_before_an_error_is_not_lost_with_it(
     server: Ollama, provider: OllamaProvider, last: Any
@@ -320,4 +306,33 @@ async def test_what_came_before_an_error_is_not_lost_with_it(
     with pytest.raises(StreamBroken):
         async for chunk in provider.chat(ChatCall("phi4", RouteRequest.from_text("hello"), whole=True)):
             got.append(chunk)
-    assert got == [Delta("half an answer")]
+    assert "".join(chunk.text for chunk in got if isinstance(chunk, Delta)) == "half an answer"
+
+
+WORDS = [
+    {"message": {"role": "assistant", "thinking": "two and "}},
+    {"message": {"role": "assistant", "thinking": "two", "content": None}},
+    {"message": {"role": "assistant", "content": "fo"}, "done": False},
+    {"message": {"role": "assistant", "content": "ur"}},
+]
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ([], []),
+        ([tool_line({"city": "Lyon"})], [Delta(tool_calls=(ToolCall("weather", {"city": "Lyon"}),))]),
+        (
+            [{"message": {"content": "!"}, "logprobs": [{"token": "!"}]}],
+            [Delta("!", logprobs=({"token": "!"},))],
+        ),
+    ],
+)
+async def test_words_of_a_whole_answer_come_in_one_piece_and_the_rest_is_not_lost(
+    server: Ollama, provider: OllamaProvider, more: list[Any], expected: list[Chunk]
+) -> None:
+    server.lines = [*WORDS, *more, LAST_LINE]
+    apart, (*pieces, last) = await answer(provider), await whole(provider)
+    assert len(apart) == len(WORDS) + len(more) + 1
+    assert last == apart[-1]
+    assert pieces == [Delta("four", "two and two"), *expected]

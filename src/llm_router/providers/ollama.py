@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
@@ -191,13 +191,14 @@ class OllamaProvider:
         else:
             body = wire.generate_body(call) if native else wire.chat_body(call)
         markers = call.quirks.reasoning_markers
-        answer = _Reading(call.model, ReasoningSplitter(markers) if markers else None, raw=sent is not None)
+        splitter = ReasoningSplitter(markers) if markers else None
+        answer = _Reading(call.model, splitter, raw=sent is not None, whole=call.whole)
         begun = False
         async with self._http.lines(path, body, model=call.model, timeouts=call.timeouts) as lines:
             try:
                 async for data in lines:
                     chunks, error = answer.read([data, *lines.here()])
-                    for chunk in _joined(chunks) if call.whole else chunks:
+                    for chunk in chunks:
                         begun = begun or (isinstance(chunk, Delta) and not chunk.empty)
                         yield chunk
                     if error is not None:
@@ -325,26 +326,56 @@ class OllamaProvider:
 
 
 class _Reading:
-    """One answer while it is read. With ``raw`` each line itself goes along, the last one with ``Final``."""
+    """One answer while it is read. With ``raw`` each line itself goes along, the last one with ``Final``;
+    with ``whole`` the last one alone, and words that come together are one piece."""
 
-    def __init__(self, model: str, splitter: ReasoningSplitter | None, *, raw: bool) -> None:
+    def __init__(self, model: str, splitter: ReasoningSplitter | None, *, raw: bool, whole: bool) -> None:
         self.done = False
         self._model = model
         self._splitter = splitter
         self._raw = raw
+        self._whole = whole
 
-    def read(self, lines: Iterable[bytes]) -> tuple[list[Chunk], ProviderError | None]:
+    def read(self, lines: list[bytes]) -> tuple[list[Chunk], ProviderError | None]:
         """What the lines bring, up to the last one of the answer or to the error that one of them is."""
         chunks: list[Chunk] = []
+        lines = [data for data in lines if data and not data.isspace()]
+        if self._whole:
+            lines = self._take_words(lines, chunks)
         try:
             for data in lines:
-                if data and not data.isspace():
-                    self._read(data, chunks)
-                    if self.done:
-                        break
+                self._read(data, chunks)
+                if self.done:
+                    break
         except ProviderError as error:
             return chunks, error
         return chunks, None
+
+    def _take_words(self, lines: list[bytes], chunks: list[Chunk]) -> list[bytes]:
+        """Takes the lines at the beginning that hold nothing but words, as one piece; gives those left."""
+        try:
+            read = _line_decoder.decode_lines(b"\n".join(lines))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return lines
+        words: list[tuple[str | None, str | None]] = []
+        for line in read:
+            message = line.message
+            if line.done or line.error is not None or line.logprobs:
+                break
+            if message is None:
+                words.append((line.response, line.thinking))
+            elif message.tool_calls:
+                break
+            else:
+                words.append((message.content, message.thinking))
+        if words:
+            texts, thoughts = zip(*words, strict=True)
+            piece = Delta("".join(filter(None, texts)), "".join(filter(None, thoughts)))
+            if self._splitter is not None:
+                piece = self._split(self._splitter, piece)
+            if not piece.empty:
+                chunks.append(piece)
+        return lines[len(words) :]
 
     def _read(self, data: bytes, chunks: list[Chunk]) -> None:
         try:
@@ -355,7 +386,8 @@ class _Reading:
             raise provider_error(500, line.error, self._model)
         self.done = line.done is True
         try:
-            piece = wire.delta(line, (b"" if self.done else data) if self._raw else None)
+            shown = self._raw and not self._whole
+            piece = wire.delta(line, (b"" if self.done else data) if shown else None)
         except msgspec.DecodeError as error:
             raise BadReply(
                 f"{self._model}: a tool call of the answer cannot be read", why=str(error)
@@ -373,19 +405,6 @@ class _Reading:
             late_thinking, late_text = splitter.finish()
             thinking, text = thinking + late_thinking, text + late_text
         return Delta(text, piece.thinking + thinking, piece.tool_calls, piece.logprobs)
-
-
-def _joined(chunks: Sequence[Chunk]) -> Iterator[Chunk]:
-    """The same answer in as few pieces as possible, for those who want it whole."""
-    pieces = [chunk for chunk in chunks if isinstance(chunk, Delta)]
-    if pieces:
-        yield Delta(
-            "".join([piece.text for piece in pieces]),
-            "".join([piece.thinking for piece in pieces]),
-            tuple([call for piece in pieces for call in piece.tool_calls]),
-            tuple([logprob for piece in pieces for logprob in piece.logprobs]),
-        )
-    yield from chunks[len(pieces) :]
 
 
 __all__ = ["OllamaProvider", "PullProgress"]
