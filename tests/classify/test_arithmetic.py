@@ -296,6 +296,18 @@ def test_both_judge_among_any_number_of_categories() -> None:
         assert odds == pytest.approx(expected_odds, abs=1e-12)
 
 
+@needs_compiled
+def test_both_choose_the_same_of_those_that_serve_as_well() -> None:
+    """Where sums differ by their rounding alone, the order of adding decides."""
+    random = np.random.default_rng(7)
+    for count in range(3, 30):
+        names, logits = tuple(map(str, range(count))), [0.0] * count
+        for _ in range(20):
+            serves = random.permuted(np.tile(random.random((count, 1)), count), axis=0).tobytes()
+            found, expected = (way(names, logits, serves, 1.1, 0.3) for way in (compiled().judged, judged))
+            assert found[:2] == expected[:2]
+
+
 @pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_compiled), False])
 def test_nobody_serves_for_certain_or_never_but_who_is_alone(compiled: bool) -> None:
     judge = arithmetic.judge(compiled=compiled)

@@ -25,7 +25,7 @@ def judged(
     highest = max(logits)
     odds = np.exp(np.array(logits) - highest)
     odds /= np.add.reduce(odds)
-    service = odds @ np.frombuffer(serves).reshape(len(logits), len(logits))
+    service = np.add.reduce(odds[:, None] * np.frombuffer(serves).reshape(len(logits), -1), axis=0)
     best, likeliest = int(service.argmax()), int(odds.argmax())
     sure = _sure(float(service[best]), slope, offset) if len(names) > 1 else 1.0
     return names[best], names[likeliest], sure, dict(zip(names, odds.tolist(), strict=True))
