@@ -366,6 +366,11 @@ class Lines:
             await self._more()
         return self._ready.popleft()
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of the reply has come."""
+        return self._response.at_eof
+
     def here(self) -> list[bytes]:
         """All that can be taken without waiting."""
         found = list(self._ready)
@@ -417,11 +422,13 @@ async def _until_the_loop_ends(pool: Pool) -> AsyncGenerator[None, None]:
         await pool.close()
 
 
-async def drain(lines: AsyncIterator[bytes]) -> None:
+async def drain(lines: Lines) -> None:
     """Reads what follows the last line that matters, so that the connection can be used again.
 
     A server that does not end its reply, or breaks it off now, no longer matters: the answer is whole.
     """
+    if lines.whole:
+        return
     try:
         async with asyncio.timeout(END_WAIT_S):
             async for _ in lines:
