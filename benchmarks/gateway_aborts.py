@@ -171,7 +171,7 @@ async def measured(wish: argparse.Namespace, upstream: int, folder: Path) -> dic
     for text in prompts():
         await serving.gateway.router.decide(text)
     await settled(serving)
-    tasks_before = len(asyncio.all_tasks())
+    before = asyncio.all_tasks()
     memory_mb, objects, came = [], [], Counter[str]()
     part = max(len(PHASES), wish.clients // PARTS)
     settle_s = 0.0
@@ -195,7 +195,7 @@ async def measured(wish: argparse.Namespace, upstream: int, folder: Path) -> dic
     left = {
         "connections": serving.server.connections,
         "requests": serving.server.running + serving.gateway.running,
-        "tasks": len(asyncio.all_tasks()) - tasks_before,
+        "tasks": len(asyncio.all_tasks() - before),
         "records_waiting": recorder.waiting,
         "records_dropped": recorder.problem.dropped if recorder.problem is not None else 0,
     }

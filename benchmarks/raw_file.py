@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+from llm_router.compiled import TEXT
+
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -20,6 +22,7 @@ def about(command: str, taken: datetime) -> dict[str, object]:
         "taken": taken.isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "compiled": TEXT.is_compiled(),
     }
 
 
