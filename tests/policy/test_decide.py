@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import gc
 from dataclasses import replace
 
 import msgspec
 import pytest
 from tests.support.worlds import classified, embedded, host, host_down, whole_fleet, world
 
+from llm_router.decision import Ranking
 from llm_router.errors import UnknownModel
 from llm_router.fleet import Fleet, load_fleet
 from llm_router.hosts.snapshot import InstalledModel, ResidentModel
 from llm_router.policy import PolicySettings, decide
+from llm_router.policy.waits import Moment
 from llm_router.request import ApiKind, Image, RouteRequest, Tool
 
 PNG = Image("image/png", base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 32).decode())
@@ -414,3 +417,21 @@ def test_what_is_given_as_values_may_be_changed(fleet: Fleet) -> None:
     assert isinstance(told["fallback"], list)
     told["fallback"].clear()
     assert msgspec.json.encode(decide(ask(), classified("simple_chat"), there).as_json()) == before
+
+
+def test_what_callers_may_choose_freely_does_not_fill_the_memory(fleet: Fleet) -> None:
+    there = world(fleet, whole_fleet(fleet))
+    kept_before = _rankings_in_memory()
+    for limit_tokens in (10, 20, 30, 40):
+        request = ask(options={"num_predict": limit_tokens})
+        for deadline_s in range(1, 1001):
+            moment = Moment({}, deadline_s=deadline_s)
+            ranking = decide(request, classified("simple_chat"), there, moment).ranking
+            assert ranking.deadline_s == deadline_s
+            assert decide(request, classified("simple_chat"), there, moment).ranking is ranking
+    assert _rankings_in_memory() - kept_before <= 2048
+
+
+def _rankings_in_memory() -> int:
+    gc.collect()
+    return sum(type(thing) is Ranking for thing in gc.get_objects())

@@ -61,6 +61,10 @@ class World:
     def _fields(self) -> dict[_Kind, _Field]:
         return {}
 
+    @cached_property
+    def _rankings(self) -> dict[_RankedBy, _Ranked]:
+        return {}
+
     def standing(self, tag: str, host: HostSnapshot | None = None) -> Standing:
         """A model on a host, or on any; ``host`` may be one of this world in another state.
 
@@ -226,14 +230,14 @@ _Ranked = tuple[Ranking, tuple[str, ...], tuple[str, ...]]
 """Who answers, why (all sentences but the one about the kind of task), and what to know of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Field:
     """What the gates say of every model that comes into question.
 
     ``selected`` is the one that was meant, ``facts`` are its own and ``why_selected`` is a sentence.
 
     It is the same for all requests of the same kind whose upper bound of tokens is at most ``room_tokens``;
-    that is empty where some model was too small for this one.
+    that is empty where it is for this one alone: it names a model, or some model was too small for it.
     """
 
     selected: str
@@ -244,9 +248,6 @@ class _Field:
     rejected: tuple[Rejection, ...]
     planned: tuple[str, ...]
     room_tokens: Mapping[TokenizerFamily, int]
-    _rankings: dict[tuple[int, int, float | None], _Ranked] = dataclasses.field(
-        default_factory=dict, compare=False
-    )
 
     def holds_for(self, demand: Demand) -> bool:
         for family, room in self.room_tokens.items():  # noqa: SIM110 - as `all` it takes twice as long
@@ -257,15 +258,15 @@ class _Field:
     def ranking(self, demand: Demand, world: World, moment: Moment) -> _Ranked:
         """Where nothing goes on, it depends on the request by its length and its deadline alone, so that
         requests of about the same length share it."""
-        if moment.loads or moment.overdue or moment.before is not None:
+        if not self.room_tokens or moment.loads or moment.overdue or moment.before is not None:
             return self._ranked(demand, world, moment)
-        kind = demand.paced_tokens("large"), demand.paced_tokens("small"), moment.deadline_s
-        known = self._rankings.get(kind)
+        by = self, demand.paced_tokens("large"), demand.paced_tokens("small"), moment.deadline_s
+        known = world._rankings.get(by)
         if known is None:
             known = self._ranked(demand, world, moment)
-            if len(self._rankings) >= _RANKINGS_KEPT:
-                self._rankings.clear()
-            self._rankings[kind] = known
+            if len(world._rankings) >= _RANKINGS_KEPT:
+                world._rankings.clear()
+            world._rankings[by] = known
         return known
 
     def _ranked(self, demand: Demand, world: World, moment: Moment) -> _Ranked:
@@ -292,11 +293,15 @@ class _Field:
 _Kind = tuple[str, tuple[str, ...], int, int | None]
 """Everything but the length that tells requests apart at the gates."""
 
+_RankedBy = tuple[_Field, int, int, float | None]
+"""By the field itself: one that was put together anew, for longer texts, may hold others."""
+
 _NO_ROOM = 1.0
 """What it costs, in quality, that models which nothing may evict leave no room: it comes after all others."""
 
 _FIELDS_KEPT = 512
-_RANKINGS_KEPT = 1024
+_RANKINGS_KEPT = 2048
+"""Of all fields together, about 7 kB each: lengths of answers and times are the caller's to choose."""
 
 
 def _field(category: str, demand: Demand, world: World) -> _Field:
@@ -311,6 +316,7 @@ def _field(category: str, demand: Demand, world: World) -> _Field:
     if found.room_tokens:
         if len(world._fields) >= _FIELDS_KEPT:
             world._fields.clear()
+            world._rankings.clear()
         world._fields[kind] = found
     return found
 
@@ -353,7 +359,7 @@ def _held_against(category: str, demand: Demand, world: World) -> _Field:
         places=tuple(places),
         rejected=tuple(rejected),
         planned=tuple(c.model for c in choices if gate.rejection(world.standing(c.model)) is None),
-        room_tokens=gate.room_tokens,
+        room_tokens={} if named else gate.room_tokens,
     )
 
 
