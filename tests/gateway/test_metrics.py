@@ -78,6 +78,17 @@ def test_tasks_are_counted_by_their_labels() -> None:
     assert ("llm_router_tokens_total", "read", "qwen2.5:14b") not in found
 
 
+def test_a_count_below_zero_that_a_host_tells_takes_nothing_away() -> None:
+    metrics = Metrics()
+    metrics.served(task("mistral:7b", took_s=0.3))
+    metrics.served(task("mistral:7b", took_s=0.3, prompt_tokens=-7, output_tokens=-3, tokens_per_s=-9.0))
+    found = figures(page(metrics))
+    assert found["llm_router_requests_total", CHAT, "200"] == 2
+    assert found["llm_router_tokens_total", "read", "mistral:7b"] == 20
+    assert found["llm_router_tokens_total", "written", "mistral:7b"] == 5
+    assert found["llm_router_tokens_per_second_sum", "mistral:7b"] == 40
+
+
 def test_times_are_counted_up_to_each_bound_and_one_on_it_is_within() -> None:
     metrics = Metrics()
     for took_s in (0.004, 0.005, 0.0051, 1.0, 4000.0):

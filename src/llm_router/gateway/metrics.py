@@ -127,17 +127,18 @@ class Metrics:
         self._counted(model, answer.attempts, usage.prompt_tokens)
         if answer.first_token_s is not None:
             self._first.observe(model, answer.first_token_s)
-        if usage.output_tokens:
+        if usage.output_tokens is not None and usage.output_tokens > 0:
             self._tokens.of[model, "written"] += usage.output_tokens
-        if usage.tokens_per_s:
-            self._speed.observe(model, usage.tokens_per_s)
+        speed = usage.tokens_per_s
+        if speed is not None and speed > 0:
+            self._speed.observe(model, speed)
         if usage.load_s is not None and usage.load_s > _LOADED_S:
             self._loads.of[model,] += 1
 
     def _counted(self, model: str, attempts: Sequence[Attempt], read_tokens: int | None) -> None:
         if len(attempts) > 1:
             self._fallbacks.of[model,] += 1
-        if read_tokens:
+        if read_tokens is not None and read_tokens > 0:
             self._tokens.of[model, "read"] += read_tokens
 
     def refused(self, visit: Visit, error: LLMRouterError, status: int) -> None:
