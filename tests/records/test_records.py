@@ -178,6 +178,17 @@ def test_one_that_cannot_be_put_into_words_costs_no_other(tmp_path: Path) -> Non
     assert rows(path, "text", "events") == [("1 records could not be written",)]
 
 
+def test_a_count_that_no_column_holds_costs_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    recorder = Recorder(path, RecordSettings())
+    recorder.put(record(0))
+    recorder.put(replace(record(1), usage=Usage(prompt_tokens=2**63, output_tokens=5)))
+    recorder.put(record(2))
+    recorder.close()
+    assert recorder.problem is None
+    assert rows(path, "prompt_tokens, output_tokens") == [(10, 5), (None, 5), (10, 5)]
+
+
 def test_what_waits_to_be_written_keeps_no_failure_alive(tmp_path: Path) -> None:
     class Remembered(OutOfMemory):
         """Errors themselves cannot be referred to weakly."""

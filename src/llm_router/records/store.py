@@ -14,6 +14,7 @@ from llm_router.records.record import RequestRecord
 
 SCHEMA_VERSION = 1
 MAX_TEXT_CHARS = 65_536
+_HELD = 2**63
 _NS = 1_000_000_000
 _PAGES_AT_ONCE = 1000
 _PAGE_BYTES = 8192
@@ -80,11 +81,16 @@ def row_of(record: RequestRecord) -> Row:
         record.error_code,
         record.elapsed_s * 1000,
         None if record.first_token_s is None else record.first_token_s * 1000,
-        record.usage.prompt_tokens,
-        record.usage.output_tokens,
+        _count(record.usage.prompt_tokens),
+        _count(record.usage.output_tokens),
         record.text,
         record.details(),
     )
+
+
+def _count(told: int | None) -> int | None:
+    """What a host counted; None for what no column holds, which would cost all records of its batch."""
+    return told if told is not None and -_HELD <= told < _HELD else None
 
 
 class Store:
