@@ -308,6 +308,19 @@ def test_the_space_of_what_was_removed_is_given_back(tmp_path: Path) -> None:
     assert path.stat().st_size < full / 4
 
 
+def test_what_is_not_given_back_at_once_is_so_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_router.records.store._PAGES_AT_ONCE", 20)
+    path = tmp_path / "r"
+    store = Store(path)
+    store.write([row_of(record(n)) for n in range(1000)])
+    full = store.size_bytes()
+    assert store.tidy(max_age_days=1e-9, max_bytes=10**9) == 1000
+    for _ in range(30):
+        assert store.tidy(max_age_days=1e-9, max_bytes=10**9) == 0
+    store.close()
+    assert path.stat().st_size < full / 4
+
+
 def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "r"
     Store(path).close()

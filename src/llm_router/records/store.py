@@ -115,7 +115,7 @@ class Store:
         self._db.execute("PRAGMA auto_vacuum=INCREMENTAL")
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        version = self._pragma("user_version")
         if version > SCHEMA_VERSION:
             raise TooNew(f"its schema is {version}, this program knows {SCHEMA_VERSION}")
         self._db.executescript(_TABLES)
@@ -146,7 +146,10 @@ class Store:
         return (*row[:_TASK], digest, len(task), kept, row[_TASK + 1])
 
     def tidy(self, *, max_age_days: float, max_bytes: int) -> int:
-        """Removes what is too old, and the oldest tenth where the file is too large; gives how many rows."""
+        """Removes what is too old, and the oldest tenth where the file is too large; gives how many rows.
+
+        Some of the space that is free, by this or from before, is given back to the file system.
+        """
         oldest_ns = time.time_ns() - int(max_age_days * 86_400 * _NS)
         removed = self._db.execute("DELETE FROM requests WHERE at_ns < ?", (oldest_ns,)).rowcount
         self._db.execute("DELETE FROM events WHERE at_ns < ?", (oldest_ns,))
@@ -156,17 +159,18 @@ class Store:
                 "DELETE FROM requests WHERE id IN (SELECT id FROM requests ORDER BY id LIMIT ?)",
                 (max(1, count // 10),),
             ).rowcount
-        if removed:
+        if self._pragma("freelist_count"):
             # Not by `execute`, which takes a single step where there are no columns: that is one page.
             self._db.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
         return removed
 
     def size_bytes(self) -> int:
         """What the rows fill; space that was freed and not given back does not count."""
-        (pages,) = self._db.execute("PRAGMA page_count").fetchone()
-        (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
-        (size,) = self._db.execute("PRAGMA page_size").fetchone()
-        return int((pages - free) * size)
+        return (self._pragma("page_count") - self._pragma("freelist_count")) * self._pragma("page_size")
+
+    def _pragma(self, name: str) -> int:
+        (value,) = self._db.execute(f"PRAGMA {name}").fetchone()
+        return int(value)
 
     def close(self) -> None:
         self._db.close()
