@@ -267,6 +267,45 @@ async def test_a_head_that_does_not_end_is_no_reply(begin: bytes) -> None:
             await client.request("GET", "/", limit_s=10.0)
 
 
+@pytest.mark.parametrize("endless", [b"x", b"x: y\r\n"])
+async def test_what_follows_the_chunks_of_a_reply_may_not_be_endless(endless: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n")
+        while True:
+            writer.write(endless * 1000)
+            await writer.drain()
+
+    async with server(talk) as url, pool(url) as client:
+        response = await client.request("GET", "/")
+        with pytest.raises(ProtocolError, match="what follows the body does not end"):
+            await read(response)
+
+
+async def test_chunks_whose_sizes_come_alone_are_no_endless_reply() -> None:
+    count = 12_000
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+
+    async with server(talk) as url, pool(url) as client:
+        connection = _Connection(client, asyncio.get_running_loop())
+        response = connection._response = Response(connection)
+        connection.data_received(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        for _ in range(count):
+            for part in (b"1\r\n", b"a", b"\r\n"):
+                connection.data_received(part)
+        connection.data_received(b"0\r\n\r\n")
+        assert await read(response) == b"a" * count
+
+
+async def test_an_upgrade_that_nobody_asked_for_is_no_reply() -> None:
+    reply = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"
+    async with server(says(reply)) as url, pool(url) as client:
+        with pytest.raises(ProtocolError):
+            await client.request("GET", "/")
+
+
 async def test_causes_are_told_apart() -> None:
     async with pool("http://127.0.0.1:9") as client:
         with pytest.raises(ConnectFailed):

@@ -213,6 +213,25 @@ def test_what_follows_a_body_is_left_out_and_may_not_be_endless(runs: Any, endle
     runs(work())
 
 
+def test_a_body_whose_chunks_come_in_parts_may_be_long(runs: Any) -> None:
+    """Some clients send the size of a chunk, its bytes and its end each on their own."""
+
+    async def work() -> None:
+        async with serving(echo, head_bytes=100) as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request(b"", "transfer-encoding: chunked"))
+            for _ in range(200):
+                for part in (b"2\r\n", b"ab", b"\r\n"):
+                    writer.write(part)
+                    for _ in range(3):
+                        await asyncio.sleep(0)  # so that each comes alone
+            writer.write(b"0\r\n\r\n")
+            assert b"ab" * 200 in await reader.read()
+            writer.close()
+
+    runs(work())
+
+
 def test_many_requests_in_one_piece_are_no_endless_head(runs: Any) -> None:
     async def work() -> None:
         async with serving(echo) as (_, port):

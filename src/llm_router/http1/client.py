@@ -21,7 +21,9 @@ from urllib.parse import unquote, urlsplit
 import httptools
 
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
-_HEAD_BYTES = 64 * 1024
+_BESIDE_BYTES = 64 * 1024
+"""So much of a reply may come without a byte of its body: a head, or what follows the chunks."""
+
 _READ_AHEAD_BYTES = 1024 * 1024
 """So much of a reply may wait to be taken before the server is held back."""
 
@@ -168,7 +170,7 @@ class Response:
             self._connection.wake()
 
     def _failed(self, error: HttpError) -> None:
-        if not self._complete:
+        if not self._complete and self._error is None:  # the first one is the cause of the others
             self._error = error
             if self._connection is not None:
                 self._connection.wake()
@@ -352,7 +354,7 @@ class _Connection(asyncio.Protocol):
 
     __slots__ = (
         "_begun",
-        "_head_bytes",
+        "_beside_bytes",
         "_headers",
         "_keep_alive",
         "_parser",
@@ -379,7 +381,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._headers: dict[str, str] = {}
-        self._head_bytes = 0
+        self._beside_bytes = 0
         self._begun = False
         self._until_close = False
         self._without_body = False
@@ -407,7 +409,7 @@ class _Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             raise Disconnected(begun=False)
         response = self._response = Response(self)
-        self._head_bytes = 0
+        self._beside_bytes = 0
         self._begun = self._until_close = self._keep_alive = False
         self._without_body = method == "HEAD"
         try:
@@ -523,15 +525,17 @@ class _Connection(asyncio.Protocol):
             self.shut()
             return
         self._begun = True
+        self._beside_bytes += len(data)
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._garbage(response, "another protocol, which was not asked for")
         except httptools.HttpParserError as error:
             self._garbage(response, str(error))
         else:
-            if not response.status:
-                self._head_bytes += len(data)
-                if self._head_bytes > _HEAD_BYTES:
-                    self._garbage(response, "the head does not end")
+            if self._beside_bytes > _BESIDE_BYTES and not response._complete:
+                what = "what follows the body" if response.status else "the head"
+                self._garbage(response, f"{what} does not end")
 
     def _garbage(self, response: Response, why: str) -> None:
         response._failed(ProtocolError(why))
@@ -566,6 +570,7 @@ class _Connection(asyncio.Protocol):
             response._completed()
 
     def on_body(self, data: bytes) -> None:
+        self._beside_bytes = 0
         if self._response is not None and not self._without_body:
             self._response._took(data)
 

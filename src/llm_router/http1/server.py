@@ -546,7 +546,7 @@ class _Connection(asyncio.Protocol):
         exchange = self._reading
         if exchange is None:
             return
-        self._body_bytes += len(data)
+        self._head_bytes, self._body_bytes = 0, self._body_bytes + len(data)
         self._deadline_s = self.server.now_s + self.server.limits.body_idle_s
         if not exchange._took(data):
             self._hold_back()
