@@ -267,6 +267,8 @@ class Decision(Struct, frozen=True):
 
     def with_chain(self, chain: tuple[Candidate, ...]) -> Decision:
         """The same decision, to be answered by these."""
+        if chain == self.chain:
+            return self
         return msgspec.structs.replace(self, ranking=msgspec.structs.replace(self.ranking, chain=chain))
 
     def as_json(self) -> JsonObject:

@@ -407,6 +407,7 @@ def test_a_decision_as_text_says_what_it_says_as_values(fleet: Fleet, here: str)
         assert other.as_json()["decision_id"] == "f" * 32
         assert shortened.as_json()["fallback"] == []
         assert shortened.rejected == other.rejected
+        assert other.with_chain((*other.chain,)) is other
 
 
 def test_what_is_given_as_values_may_be_changed(fleet: Fleet) -> None:
