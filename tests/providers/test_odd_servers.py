@@ -309,6 +309,16 @@ async def test_what_came_before_an_error_is_not_lost_with_it(
     assert "".join(chunk.text for chunk in got if isinstance(chunk, Delta)) == "half an answer"
 
 
+async def test_two_values_in_one_line_cost_no_line_after_them(scripted: Any) -> None:
+    word = json.dumps({"message": {"content": "word"}})
+    lines = [word + word, json.dumps(tool_line({"city": "Lyon"})), json.dumps(LAST_LINE)]
+    scripted.body, scripted.content_type = "\n".join(lines).encode(), "application/x-ndjson"
+    provider = OllamaProvider("spark", scripted.url)
+    with pytest.raises(BadReply, match="a line of the answer cannot be read"):
+        await whole(provider)
+    await provider.close()
+
+
 WORDS = [
     {"message": {"role": "assistant", "thinking": "two and "}},
     {"message": {"role": "assistant", "thinking": "two", "content": None}},

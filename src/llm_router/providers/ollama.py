@@ -357,6 +357,8 @@ class _Reading:
             read = _line_decoder.decode_lines(b"\n".join(lines))
         except (msgspec.DecodeError, UnicodeDecodeError):
             return lines
+        if len(read) != len(lines):  # one of them holds more than a value, which is none of Ollama's lines
+            return lines
         words: list[tuple[str | None, str | None]] = []
         for line in read:
             message = line.message
