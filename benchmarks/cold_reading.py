@@ -25,9 +25,9 @@ from pathlib import Path
 import raw_file
 
 from gateway import awake, prompts
-from llm_router.classify.compiled import is_compiled
 from llm_router.classify.encoder import Encoder
 from llm_router.classify.weights import read_weights
+from llm_router.compiled import ARITHMETIC
 from llm_router.huge_pages import collapse
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     wish, now = parser.parse_args(), datetime.now(UTC)
     weights = read_weights(resources.files("llm_router").joinpath("data", "encoder.npz").read_bytes())
     encoders = {"in Python": Encoder(weights, compiled=False)}
-    if is_compiled():
+    if ARITHMETIC.is_compiled():
         encoders["compiled"] = Encoder(weights, compiled=True)
     texts, rows, moved_mb = prompts()[: 2 * wish.texts], [], 0.0
     with awake():

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from llm_router.compiled import TEXT
+from llm_router.compiled import all_compiled
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -22,7 +22,7 @@ def about(command: str, taken: datetime) -> dict[str, object]:
         "taken": taken.isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
-        "compiled": TEXT.is_compiled(),
+        "compiled": all_compiled(),
     }
 
 

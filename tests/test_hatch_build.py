@@ -12,15 +12,10 @@ from typing import Any
 
 import pytest
 
-from llm_router.classify.compiled import is_compiled as arithmetic_is_compiled
-from llm_router.compiled import TEXT
+from llm_router.compiled import all_compiled
 
 ROOT = Path(__file__).parents[1]
 UNWANTED = os.environ.get("LLM_ROUTER_COMPILE") == "never"
-
-
-def is_compiled() -> bool:
-    return TEXT.is_compiled() and arithmetic_is_compiled()
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +32,7 @@ def test_it_is_compiled_where_it_can_be(hook: ModuleType) -> None:
     headers = Path(sysconfig.get_path("include"), "Python.h").exists()
     if UNWANTED or not (shutil.which(hook.compiler()[0]) and headers):
         pytest.skip("there is no compiler here, or it is not wanted")
-    assert is_compiled()
+    assert all_compiled()
 
 
 def test_no_compiler_and_one_that_fails_are_told_in_a_line(
@@ -91,7 +86,7 @@ def test_the_compiler_is_the_one_that_is_here(
 def test_the_sources_compile_without_a_warning(
     hook: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: int
 ) -> None:
-    if not is_compiled() or not shutil.which(hook.compiler()[0]):
+    if not all_compiled() or not shutil.which(hook.compiler()[0]):
         pytest.skip("there is no compiler here, or it is not wanted")
     source = ROOT / hook.SOURCES[place]
     monkeypatch.setattr(hook, "FLAGS", (*hook.FLAGS, "-Werror"))
@@ -110,7 +105,7 @@ def test_the_sources_compile_without_a_warning(
 def test_only_an_editable_installation_writes_beside_the_sources(
     hook: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wanted: str, kind: str
 ) -> None:
-    if not is_compiled() and wanted != "never":
+    if not all_compiled() and wanted != "never":
         pytest.skip("there is no compiler here, or it is not wanted")
     beside = [tmp_path / hook.built_from(source) for source in hook.SOURCES]
     for source, built in zip(hook.SOURCES, beside, strict=True):

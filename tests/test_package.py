@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_router.classify.compiled import is_compiled
+from llm_router.compiled import ARITHMETIC
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,7 +47,7 @@ def test_importing_loads_neither_crewai_nor_numpy_nor_a_server(code: str) -> Non
     assert not HEAVY & loaded_by(code)
 
 
-@pytest.mark.skipif(not is_compiled(), reason="this installation is in Python alone")
+@pytest.mark.skipif(not ARITHMETIC.is_compiled(), reason="this installation is in Python alone")
 @pytest.mark.parametrize(
     "task", ["What's 2+2?", "Summarize teh followng mail in thre sentences", "서울의 날씨는 어때?"]
 )

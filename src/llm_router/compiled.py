@@ -36,3 +36,10 @@ class Extension:
 
 TEXT = Extension("llm_router._text", revision=4)
 """What is counted in a text before a word of it is read: tokens, and letters of each script."""
+
+ARITHMETIC = Extension("llm_router.classify._arithmetic", revision=7)
+"""How a text is looked up, weighed and judged by the encoder."""
+
+
+def all_compiled() -> bool:
+    return TEXT.is_compiled() and ARITHMETIC.is_compiled()

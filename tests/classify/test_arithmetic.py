@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from llm_router.classify import arithmetic, features
 from llm_router.classify.arithmetic import Table, key_table
-from llm_router.classify.compiled import compiled, is_compiled
 from llm_router.classify.encoder import Encoder
 from llm_router.classify.in_numpy import KeyTable, judged
 from llm_router.classify.reading import Reading
 from llm_router.classify.shape import NAMES, shape
 from llm_router.classify.weights import Weights, read_weights
+from llm_router.compiled import ARITHMETIC
 from llm_router.learn.corpus import training_rows
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +96,9 @@ MARKS = QUESTIONS + CODE + FIGURES + LISTS + OTHERS
 slips = st.tuples(st.integers(0, 20), st.integers(0, 2), st.sampled_from(LETTERS))
 ascii_text = st.text(st.characters(max_codepoint=127), max_size=8)
 
-needs_compiled = pytest.mark.skipif(not is_compiled(), reason="this installation is in Python alone")
+needs_compiled = pytest.mark.skipif(
+    not ARITHMETIC.is_compiled(), reason="this installation is in Python alone"
+)
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +306,9 @@ def test_both_choose_the_same_of_those_that_serve_as_well() -> None:
         names, logits = tuple(map(str, range(count))), [0.0] * count
         for _ in range(20):
             serves = random.permuted(np.tile(random.random((count, 1)), count), axis=0).tobytes()
-            found, expected = (way(names, logits, serves, 1.1, 0.3) for way in (compiled().judged, judged))
+            found, expected = (
+                way(names, logits, serves, 1.1, 0.3) for way in (ARITHMETIC.module().judged, judged)
+            )
             assert found[:2] == expected[:2]
 
 
@@ -369,7 +373,7 @@ def test_what_does_not_fit_is_refused_and_nothing_else_happens(weights: Weights,
         with pytest.raises(ValueError, match="number of features"):
             table.sums_of(["hello"], [], [], other)
         with pytest.raises(ValueError, match="number of features"):
-            compiled().shape("hello", other)
+            ARITHMETIC.module().shape("hello", other)
     for column, first, last in ((len(zeros) * 100, 0, 1), (-1, 0, 1), (0, 3, 3), (0, -1, 3), (0, 0, 99)):
         with pytest.raises(IndexError, match="column"):
             sums.telling(column, first, last, 3, 0.0)
@@ -381,7 +385,10 @@ def test_what_does_not_fit_is_refused_and_nothing_else_happens(weights: Weights,
         table.key(weights.table.shape[0])
     with pytest.raises(IndexError, match="key"):
         table.key(-1)
-    calls: tuple[Callable[[Any], object], ...] = (table.sums, lambda text: compiled().shape(text, zeros))
+    calls: tuple[Callable[[Any], object], ...] = (
+        table.sums,
+        lambda text: ARITHMETIC.module().shape(text, zeros),
+    )
     for call in calls:
         with pytest.raises(ValueError, match="ASCII"):
             call("été")
@@ -429,7 +436,7 @@ def test_without_the_compiled_one_python_takes_over(
     weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "llm_router.classify._arithmetic", None)
-    assert not is_compiled()
+    assert not ARITHMETIC.is_compiled()
     assert isinstance(key_table(weights), KeyTable)
     with pytest.raises(ImportError):
         key_table(weights, compiled=True)
@@ -443,6 +450,6 @@ def test_what_was_compiled_from_other_sources_is_not_used(
     old = ModuleType("llm_router.classify._arithmetic")
     old.REVISION = -1  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "llm_router.classify._arithmetic", old)
-    assert not is_compiled()
+    assert not ARITHMETIC.is_compiled()
     with pytest.raises(ImportError, match="other sources"):
         key_table(weights, compiled=True)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from llm_router.classify.compiled import compiled, is_compiled
 from llm_router.classify.npz import Numbers, read_npz
+from llm_router.compiled import ARITHMETIC
 
 KINDS = ("<f2", "<f4", "<f8", "|i1", "|u1", "<i8")
 
@@ -84,12 +84,12 @@ def test_what_is_no_array_is_refused() -> None:
         read_npz(repacked(whole.replace(b"'<f8'", b"'|O' ")))
 
 
-@pytest.mark.skipif(not is_compiled(), reason="this installation is in Python alone")
+@pytest.mark.skipif(not ARITHMETIC.is_compiled(), reason="this installation is in Python alone")
 @given(arrays.arrays("<u2", 40) | arrays.arrays("<u4", 20))
 def test_both_know_what_is_no_number(bits: NDArray[np.generic]) -> None:
     halves = bits.dtype == np.uint16
     values = bits.view(np.float16 if halves else np.float32)
-    assert compiled().is_finite(bits.tobytes(), halves) == bool(np.isfinite(values).all())
+    assert ARITHMETIC.module().is_finite(bits.tobytes(), halves) == bool(np.isfinite(values).all())
 
 
 def test_of_an_array() -> None:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_router.classify.compiled import is_compiled
 from llm_router.classify.shape import NAMES, shape
+from llm_router.compiled import ARITHMETIC
 from llm_router.learn.corpus import training_rows
 
 ROOT = Path(__file__).parents[2]
-needs_compiled = pytest.mark.skipif(not is_compiled(), reason="this is in Python alone")
+needs_compiled = pytest.mark.skipif(not ARITHMETIC.is_compiled(), reason="this is in Python alone")
 
 MANY = 150_000
 """Lines. Work that grows with their square would take the better part of an hour and fail by never ending."""

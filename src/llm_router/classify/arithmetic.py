@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from llm_router.classify import features, spelling
-from llm_router.classify.compiled import chosen
 from llm_router.classify.shape import TOLD
 from llm_router.classify.weights import Weights
+from llm_router.compiled import ARITHMETIC
 
 
 class Sums(Protocol):
@@ -81,7 +81,7 @@ def key_table(weights: Weights, *, compiled: bool | None = None) -> Table:
         ImportError: ``compiled`` is true and this installation was not compiled, or from other sources.
         ValueError: a key of the vocabulary occurs twice, or is empty.
     """
-    module = chosen(compiled)
+    module = ARITHMETIC.chosen(compiled)
     if module is None:
         from llm_router.classify.in_numpy import KeyTable
 
@@ -114,7 +114,7 @@ def key_table(weights: Weights, *, compiled: bool | None = None) -> Table:
 
 def judge(*, compiled: bool | None = None) -> Judge:
     """How to judge: compiled where it can be, or as told. Raises ImportError as `key_table` does."""
-    module = chosen(compiled)
+    module = ARITHMETIC.chosen(compiled)
     if module is None:
         from llm_router.classify.in_numpy import judged
 

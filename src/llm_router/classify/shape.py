@@ -8,7 +8,7 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 
-from llm_router.classify.compiled import chosen
+from llm_router.compiled import ARITHMETIC
 
 _LENGTHS = (12, 25, 50, 90, 160, 300, 600, 1200, 2500, 6000, 12000, 36000)
 _LINES = (2, 4, 8, 20, 60)
@@ -86,7 +86,7 @@ _OF_LENGTH = tuple(
     array("f", [1.0] * steps + [0.0] * (len(NAMES) - 1 - steps) + [1.0]) for steps in range(len(_LENGTHS) + 1)
 )
 """What a text of one line has by its length alone, and the constant."""
-_COMPILED = chosen()
+_COMPILED = ARITHMETIC.chosen()
 
 
 def shape(text: str, *, in_python: bool = False) -> array[float]:

@@ -9,9 +9,9 @@ import zlib
 from dataclasses import dataclass
 
 from llm_router.classify import features
-from llm_router.classify.compiled import chosen
 from llm_router.classify.npz import Numbers, read_npz
 from llm_router.classify.shape import NAMES as SHAPE_NAMES
+from llm_router.compiled import ARITHMETIC
 
 FORMAT = 2
 
@@ -181,7 +181,7 @@ def _has_sign(numbers: Numbers) -> bool:
 def _is_finite(numbers: Numbers) -> bool:
     if numbers.kind not in ("<f2", "<f4"):
         return False
-    module = chosen()
+    module = ARITHMETIC.chosen()
     if module is not None:
         return bool(module.is_finite(numbers.data, numbers.kind == "<f2"))
     import numpy as np

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from llm_router.compiled import TEXT
+from llm_router.compiled import all_compiled
 from llm_router.diagnosis.finding import Finding
 from llm_router.fleet import Category, Fleet
 
@@ -36,14 +36,13 @@ class Classifier:
 
 def packaged_classifier() -> Classifier:
     """The classifier of this installation; reads its weights."""
-    from llm_router.classify.compiled import is_compiled
     from llm_router.classify.encoder import MIN_EXAMPLES, Encoder, EncoderFileError
 
     try:
         encoder = Encoder.load()
     except EncoderFileError as error:
         return Classifier(frozenset(), MIN_EXAMPLES, str(error).split("\n", 1)[0])
-    compiled = is_compiled() and TEXT.is_compiled()
+    compiled = all_compiled()
     return Classifier(frozenset(encoder.categories), MIN_EXAMPLES, compiled=compiled)
 
 
