@@ -206,3 +206,11 @@ def test_a_virtual_name_is_a_wish_and_no_model(name: str, category: str | None, 
 def test_a_name_that_only_begins_so_is_a_models(name: str) -> None:
     request = RouteRequest.from_text("hello", model=name)
     assert (request.model, request.wish) == (name, None)
+
+
+@pytest.mark.parametrize("given", [{}, {"temperature": 0.5}])
+def test_what_becomes_of_the_callers_options_later_is_none_of_its_own(given: dict[str, Json]) -> None:
+    request = RouteRequest(messages=(Message("user", "a task"),), options=given)
+    before = dict(request.options)
+    given["num_ctx"] = "wrong"
+    assert request.options == before

@@ -347,9 +347,10 @@ class RouteRequest(Struct, frozen=True, dict=True):
             force_setattr(self, "model", None)
             if wish.category or wish.prefer:
                 force_setattr(self, "wish", wish)
+        given: JsonObject = {}  # one of its own, also where the caller's is empty: that may be filled later
         if self.options:
             given = {name: _option(name, value) for name, value in self.options.items() if value is not None}
-            force_setattr(self, "options", given)
+        force_setattr(self, "options", given)
 
     @classmethod
     def from_text(
