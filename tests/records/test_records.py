@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from llm_router.answer import Attempt, Usage
 from llm_router.errors import InvalidRequest, OutOfMemory
 from llm_router.hosts.speeds import Measured
-from llm_router.records.reader import Filter, NoRecords, Records, measured_before
+from llm_router.records.reader import Filter, NoRecords, NothingYet, Records, measured_before
 from llm_router.records.record import RequestRecord
 from llm_router.records.settings import RecordSettings
 from llm_router.records.store import SCHEMA_VERSION, Store, row_of
@@ -344,6 +344,14 @@ def test_reading_what_is_not_there_says_what_to_do(tmp_path: Path) -> None:
         for strange in ("abc", "' OR 1=1 --", "%%%%%%%%"):
             with pytest.raises(InvalidRequest):
                 records.decision(strange)
+
+
+def test_a_file_that_is_just_being_begun_holds_nothing_yet(tmp_path: Path) -> None:
+    """Between its making and its tables it is empty; who looks just then is told no fault."""
+    path = tmp_path / "records.sqlite3"
+    path.touch()
+    with pytest.raises(NothingYet, match="nothing was recorded yet"):
+        Records(path)
 
 
 def test_what_answers_taught_of_speeds_is_read_back_the_oldest_first(tmp_path: Path) -> None:

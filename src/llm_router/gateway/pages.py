@@ -21,7 +21,7 @@ from llm_router.gateway.refusals import NotHere
 from llm_router.names import is_auto
 from llm_router.policy.inventory import world_told
 from llm_router.providers.ollama import OllamaProvider
-from llm_router.records.reader import Records
+from llm_router.records.reader import NothingYet, Records
 from llm_router.records.writer import WRITE_EVERY_S, Recorder
 from llm_router.request import JsonObject, refuse_lookalikes
 
@@ -172,10 +172,11 @@ def _latest(recorder: Recorder) -> Page:
 
 
 def _read_latest(recorder: Recorder, limit: int) -> list[JsonObject]:
-    if not recorder.path.exists():  # nothing was recorded yet
+    try:
+        with Records(recorder.path) as records:
+            return records.latest(limit)
+    except NothingYet:
         return []
-    with Records(recorder.path) as records:
-        return records.latest(limit)
 
 
 def _decision(recorder: Recorder) -> Page:
@@ -197,10 +198,11 @@ def _decision(recorder: Recorder) -> Page:
 
 
 def _read_decision(recorder: Recorder, wanted: str) -> JsonObject | None:
-    if not recorder.path.exists():
+    try:
+        with Records(recorder.path) as records:
+            return records.decision(wanted)
+    except NothingYet:
         return None
-    with Records(recorder.path) as records:
-        return records.decision(wanted)
 
 
 async def _openapi(visit: Visit) -> None:

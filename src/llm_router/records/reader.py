@@ -34,6 +34,10 @@ class NoRecords(LLMRouterError):
     http_status = 404
 
 
+class NothingYet(NoRecords):
+    """Nothing was recorded so far; what writes may just be beginning the file."""
+
+
 class _Timed(msgspec.Struct):
     """Of the details, what ``measured`` needs."""
 
@@ -62,23 +66,24 @@ def records_path(settings: RecordSettings) -> Path:
 
 
 class Records:
-    """An open file of records, for reading. Raises NoRecords."""
+    """An open file of records, for reading. Raises NoRecords, and NothingYet where nobody has written any."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise NoRecords(
-                f"no records at {path}",
-                why="nothing was recorded yet",
-                hint="records are written by: llm-router serve",
-            )
+            raise _nothing_yet(path)
         try:
             self._db = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0, check_same_thread=False
             )
             self._db.row_factory = sqlite3.Row
-            self._db.execute("SELECT id FROM requests LIMIT 1").fetchone()
+            begun = self._db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
+            if begun:
+                self._db.execute("SELECT id FROM requests LIMIT 1").fetchone()
         except sqlite3.Error as error:
             raise _unreadable(path, error) from error
+        if not begun:
+            self._db.close()
+            raise _nothing_yet(path)
         self._path = path
 
     def close(self) -> None:
@@ -191,6 +196,14 @@ def _conditions(wanted: Filter, after_id: int) -> tuple[str, tuple[object, ...]]
     used = {test: value for test, value in tests.items() if value is not None}
     parts = [*used, *(["status >= 400"] if wanted.errors else [])]
     return (" WHERE " + " AND ".join(parts) if parts else ""), tuple(used.values())
+
+
+def _nothing_yet(path: Path) -> NothingYet:
+    return NothingYet(
+        f"no records at {path}",
+        why="nothing was recorded yet",
+        hint="records are written by: llm-router serve",
+    )
 
 
 def _unreadable(path: Path, error: sqlite3.Error) -> NoRecords:

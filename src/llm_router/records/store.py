@@ -118,7 +118,7 @@ class Store:
         version = self._pragma("user_version")
         if version > SCHEMA_VERSION:
             raise TooNew(f"its schema is {version}, this program knows {SCHEMA_VERSION}")
-        self._db.executescript(_TABLES)
+        self._db.executescript(f"BEGIN; {_TABLES} COMMIT")  # who reads sees all tables or none
         self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('hash_key', ?)", (os.urandom(32),))
         (self._hash_key,) = self._db.execute("SELECT value FROM meta WHERE name='hash_key'").fetchone()
