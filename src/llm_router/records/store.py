@@ -14,7 +14,8 @@ from llm_router.records.record import RequestRecord
 
 SCHEMA_VERSION = 1
 MAX_TEXT_CHARS = 65_536
-_HELD = 2**63
+_LARGEST = 2**63 - 1
+"""The largest whole number that SQLite has."""
 _NS = 1_000_000_000
 _PAGES_AT_ONCE = 1000
 _PAGE_BYTES = 8192
@@ -90,7 +91,7 @@ def row_of(record: RequestRecord) -> Row:
 
 def _count(told: int | None) -> int | None:
     """What a host counted; None for what no column holds, which would cost all records of its batch."""
-    return told if told is not None and -_HELD <= told < _HELD else None
+    return told if told is not None and abs(told) <= _LARGEST else None
 
 
 class Store:
