@@ -68,7 +68,8 @@ their time (uvloop's count in whole milliseconds), and the router's clock is ano
 
 WAITS_MORE_S = 60.0
 WAITS_TIMES = 3.0
-"""How much longer than was expected a request waits for its turn before the next model is asked instead."""
+"""How much longer than was expected a request waits for its turn before the next model is asked instead; how
+much longer an answer may well take."""
 
 
 class Answering:
@@ -228,7 +229,8 @@ class Answering:
             return False
         visit = self._crowd.enter(candidate.host, candidate.served_as, self._clock_s())
         try:
-            pieces = await provider.whole(self._call(run, candidate), self._left_s(run))
+            call, left_s = self._call(run, candidate), self._left_s(run)
+            pieces = await provider.whole(call, left_s, anew_s=self._one_reply_s(run, candidate, left_s))
             for piece in pieces or ():
                 if isinstance(piece, Final):
                     attempt.final = piece
@@ -244,6 +246,19 @@ class Answering:
         if pieces is not None:
             self._check_not_empty(run, attempt)
         return pieces is not None
+
+    def _one_reply_s(self, run: _Run, candidate: Candidate, left_s: float) -> float:
+        """How long an answer may take that comes as one reply although it might be a stream; 0 where it is to
+        be one.
+
+        Until its end nothing shows whether the server is still at work. So who is expected to take a good
+        part of the time in which an answer has to begin is asked for a stream, and as long as another model
+        is left to ask, all of the reply has that time.
+        """
+        begins_s = self._deciding.settings.timeouts.first_byte_s
+        if begins_s < WAITS_TIMES * candidate.estimate.answering_s:
+            return 0.0
+        return left_s if run.locked or not run.waiting else min(left_s, begins_s)
 
     def _wants_vectors(self, run: _Run) -> bool:
         return is_embedding_task(run.request, self._deciding.fleet.category(run.decision.category))

@@ -97,6 +97,30 @@ async def test_a_loader_that_hangs_is_not_asked_to_load_the_rest_of_the_chain(on
         one.clear_faults()
 
 
+async def test_a_server_that_says_nothing_is_given_up_for_a_whole_answer_too(one: FakeOllama) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        models = b'{"data":[{"id":"served"}]}'
+        while (head := await reader.read(65536)).startswith(b"GET "):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(models), models))
+        told.append(head)
+        await reader.read()
+        writer.close()
+
+    told: list[bytes] = []
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        hung = HostSettings(
+            url=f"http://127.0.0.1:{port}", name="hung", kind="openai", models={"mistral:7b": "served"}
+        )
+        settings = settings_for(hung, HostSettings(url=one.url, name="one"), first_byte_s=0.3, total_s=5.0)
+        async with Router(settings=settings) as router:
+            await router.run(RouteRequest.from_text(CHAT, model="gemma2:9b"))
+            answer = await router.run(CHAT)
+    assert told
+    assert [attempt.host for attempt in answer.attempts] == ["hung", "one"]
+    assert isinstance(answer.attempts[0].error, HostTimeout)
+
+
 async def test_the_chain_ends_when_the_time_of_the_request_is_over(one: FakeOllama, two: FakeOllama) -> None:
     hosts = HostSettings(url=one.url, name="one"), HostSettings(url=two.url, name="two")
     async with Router(settings=settings_for(*hosts, first_byte_s=0.8, total_s=1.2)) as router:
