@@ -232,15 +232,18 @@ def test_a_body_whose_chunks_come_in_parts_may_be_long(runs: Any) -> None:
     runs(work())
 
 
-def test_many_requests_in_one_piece_are_no_endless_head(runs: Any) -> None:
+@pytest.mark.parametrize("after_the_head", [0, -5])
+def test_many_requests_in_one_piece_are_no_endless_head(runs: Any, after_the_head: int) -> None:
     async def work() -> None:
         async with serving(echo) as (_, port):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             body = b"x" * 40_000
             head = b"POST /%s HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"
-            writer.write(head % (b"1", len(body)) + body + head % (b"2", 2))
+            second = head % (b"2", 2)
+            cut = len(second) + after_the_head
+            writer.write(head % (b"1", len(body)) + body + second[:cut])
             await reader.readuntil(body)
-            writer.write(b"ok" + request(method="GET"))
+            writer.write(second[cut:] + b"ok" + request(method="GET"))
             assert b'"body": "ok"' in await reader.read()
             writer.close()
 

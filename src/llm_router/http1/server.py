@@ -391,6 +391,7 @@ class _Connection(asyncio.Protocol):
     __slots__ = (
         "_body_begun_s",
         "_body_bytes",
+        "_brought_end",
         "_closing",
         "_deadline_s",
         "_drain_waiters",
@@ -435,6 +436,7 @@ class _Connection(asyncio.Protocol):
         self._write_deadline_s = 0.0
         self._body_begun_s = 0.0
         self._body_bytes = 0
+        self._brought_end = False
         self._passed_over_bytes = 0
 
     # asyncio.Protocol
@@ -465,6 +467,7 @@ class _Connection(asyncio.Protocol):
             self._pass_over(data)
             return
         reading, body_bytes = self._reading, self._body_bytes
+        self._brought_end = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -478,7 +481,8 @@ class _Connection(asyncio.Protocol):
             brought_no_body = (
                 reading is not None and reading is self._reading and self._body_bytes == body_bytes
             )
-            if self._in_head or brought_no_body:  # neither a head nor what follows the chunks may be endless
+            brought_head = self._in_head and not self._brought_end
+            if brought_head or brought_no_body:  # neither a head nor what follows the chunks may be endless
                 self._head_bytes += len(data)
                 if self._head_bytes > self.server.limits.head_bytes:
                     self._refuse(431)
@@ -553,6 +557,7 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         exchange, self._reading = self._reading, None
+        self._brought_end = True
         self._deadline_s = 0.0
         if exchange is not None:
             exchange._completed()
