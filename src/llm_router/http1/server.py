@@ -390,8 +390,8 @@ class _Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body_begun_s",
+        "_body_brought",
         "_body_bytes",
-        "_brought_end",
         "_closing",
         "_deadline_s",
         "_drain_waiters",
@@ -436,7 +436,7 @@ class _Connection(asyncio.Protocol):
         self._write_deadline_s = 0.0
         self._body_begun_s = 0.0
         self._body_bytes = 0
-        self._brought_end = False
+        self._body_brought = 0
         self._passed_over_bytes = 0
 
     # asyncio.Protocol
@@ -466,8 +466,7 @@ class _Connection(asyncio.Protocol):
         if self._closing:
             self._pass_over(data)
             return
-        reading, body_bytes = self._reading, self._body_bytes
-        self._brought_end = False
+        reading, self._body_brought = self._reading, 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -478,12 +477,10 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse(400)
         else:
-            brought_no_body = (
-                reading is not None and reading is self._reading and self._body_bytes == body_bytes
-            )
-            brought_head = self._in_head and not self._brought_end
-            if brought_head or brought_no_body:  # neither a head nor what follows the chunks may be endless
-                self._head_bytes += len(data)
+            same = reading is not None and reading is self._reading
+            if self._in_head or (same and not self._body_brought):
+                # neither a head nor what follows the chunks may be endless
+                self._head_bytes += len(data) - self._body_brought
                 if self._head_bytes > self.server.limits.head_bytes:
                     self._refuse(431)
 
@@ -550,14 +547,15 @@ class _Connection(asyncio.Protocol):
         exchange = self._reading
         if exchange is None:
             return
-        self._head_bytes, self._body_bytes = 0, self._body_bytes + len(data)
+        self._head_bytes = 0
+        self._body_bytes += len(data)
+        self._body_brought += len(data)
         self._deadline_s = self.server.now_s + self.server.limits.body_idle_s
         if not exchange._took(data):
             self._hold_back()
 
     def on_message_complete(self) -> None:
         exchange, self._reading = self._reading, None
-        self._brought_end = True
         self._deadline_s = 0.0
         if exchange is not None:
             exchange._completed()
