@@ -116,6 +116,43 @@ def test_kept_and_pipelined_requests_are_answered_in_order(runs: Any) -> None:
     runs(work())
 
 
+def test_streams_between_whole_replies_come_in_order(runs: Any) -> None:
+    """Whole replies are sent at the end of the loop's step, pieces of streams at once."""
+
+    async def by_turns(exchange: Exchange) -> None:
+        number = int(exchange.path[1:])
+        if number % 2:
+            exchange.start(200, ())
+            exchange.write(exchange.path.encode())
+            exchange.end()
+        else:
+            exchange.reply(200, (), exchange.path.encode())
+
+    async def work() -> None:
+        async with serving(by_turns) as (_, port):
+            many = b"".join(b"GET /%d HTTP/1.1\r\nhost: localhost\r\n\r\n" % n for n in range(20))
+            replies = (await talk(port, many + request(method="GET", target="/20"))).split(
+                b"HTTP/1.1 200 OK"
+            )[1:]
+            assert [int(r.split(b"/")[1].split(b"\r")[0]) for r in replies] == list(range(21))
+
+    runs(work())
+
+
+@pytest.mark.parametrize("end", ["close", "cut"])
+def test_what_was_replied_is_sent_before_the_connection_ends_in_the_same_step(runs: Any, end: str) -> None:
+    async def last_words(exchange: Exchange) -> None:
+        exchange.reply(200, (), b"done")
+        getattr(exchange._connection, end)()
+
+    async def work() -> None:
+        async with serving(last_words) as (_, port):
+            reply = await talk(port, b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert reply.endswith(b"\r\n\r\ndone")
+
+    runs(work())
+
+
 @pytest.mark.parametrize(
     ("bad", "status"),
     [

@@ -413,8 +413,12 @@ class _Connection(asyncio.Protocol):
         self._begun = self._until_close = self._keep_alive = False
         self._without_body = method == "HEAD"
         try:
-            transport.write(head if not body else head + body)
-            if pieces is not None:
+            if pieces is None:
+                # at the end of this step of the loop, with what others send: a peer that sleeps is woken once
+                # for all of it, and each waking costs as much as several writes
+                self.loop.call_soon(self._write, head if not body else head + body)
+            else:
+                transport.write(head if not body else head + body)
                 await self._send(transport, pieces)
             while not response.status:
                 if response._error is not None:
@@ -424,6 +428,10 @@ class _Connection(asyncio.Protocol):
             self.shut()
             raise
         return response
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
 
     async def wait(self, limit_s: float | None) -> None:
         """Until something has come. Raises TimeoutError.

@@ -181,7 +181,11 @@ class Exchange:
             return
         length = b"" if status in _WITHOUT_BODY else b"content-length: %d\r\n" % len(body)
         shown = b"" if self.method == "HEAD" or status in _WITHOUT_BODY else body
-        self._connection.send(self._head_of(status, headers, length) + shown)
+        data = self._head_of(status, headers, length) + shown
+        if self._keep_alive:
+            self._connection.send_soon(data)
+        else:
+            self._connection.send(data)
         self._connection.finished(self)
 
     def start(self, status: int, headers: Headers) -> None:
@@ -406,6 +410,7 @@ class _Connection(asyncio.Protocol):
         "_running",
         "_target",
         "_transport",
+        "_unsent",
         "_waiting",
         "_write_deadline_s",
         "loop",
@@ -421,6 +426,7 @@ class _Connection(asyncio.Protocol):
         self.writing_paused = False
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
+        self._unsent = b""
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
@@ -565,7 +571,21 @@ class _Connection(asyncio.Protocol):
     # What exchanges ask for
 
     def send(self, data: bytes) -> None:
+        if self._unsent:
+            self._send_unsent()
         if self._transport is not None:
+            self._transport.write(data)
+
+    def send_soon(self, data: bytes) -> None:
+        """At the end of this step of the loop, with what is sent to others then: clients that sleep are woken
+        once for all of it, and each waking costs as much as several writes."""
+        if not self._unsent:
+            self.loop.call_soon(self._send_unsent)
+        self._unsent += data
+
+    def _send_unsent(self) -> None:
+        data, self._unsent = self._unsent, b""
+        if data and self._transport is not None:
             self._transport.write(data)
 
     @property
@@ -599,6 +619,7 @@ class _Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def close(self) -> None:
+        self._send_unsent()
         if self._transport is not None:
             self._transport.close()
 
@@ -607,6 +628,7 @@ class _Connection(asyncio.Protocol):
             self.close()
 
     def cut(self) -> None:
+        self._send_unsent()
         if self._transport is not None:
             self._transport.abort()
 
@@ -702,6 +724,7 @@ class _Connection(asyncio.Protocol):
         self._lose_all()
         self.read_on()
         self._deadline_s = self.server.now_s + self.server.limits.linger_s
+        self._send_unsent()
         transport.write_eof()
 
     def _pass_over(self, data: bytes) -> None:
