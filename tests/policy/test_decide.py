@@ -15,7 +15,7 @@ from llm_router.errors import UnknownModel
 from llm_router.fleet import Fleet, load_fleet
 from llm_router.hosts.snapshot import InstalledModel, ResidentModel
 from llm_router.policy import PolicySettings, decide
-from llm_router.policy.waits import Moment
+from llm_router.policy.waits import Moment, Place
 from llm_router.request import ApiKind, Image, RouteRequest, Tool
 
 PNG = Image("image/png", base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 32).decode())
@@ -418,6 +418,23 @@ def test_what_is_given_as_values_may_be_changed(fleet: Fleet) -> None:
     assert isinstance(told["fallback"], list)
     told["fallback"].clear()
     assert msgspec.json.encode(decide(ask(), classified("simple_chat"), there).as_json()) == before
+
+
+def test_what_is_kept_for_one_turn_is_told_to_no_other(fleet: Fleet) -> None:
+    """Who answered the turn before, whether it must go on, and the deadline."""
+    there, name = world(fleet, whole_fleet(fleet)), "simple_chat"
+    models = [candidate.model for candidate in decide(ask(), classified(name), there).chain]
+    box = there.fleet_hosts[0].name
+    places = [None, *(Place(model, box) for model in models), Place("gone", box), Place(models[0], "gone")]
+    moments = [
+        Moment(before=place, locked=locked, deadline_s=deadline_s)
+        for place in places
+        for locked in (False, True)
+        for deadline_s in (None, 5.0, 500.0)
+    ]
+    for moment in (*moments, *reversed(moments)):
+        fresh = decide(ask(), classified(name), world(fleet, whole_fleet(fleet)), moment)
+        assert decide(ask(), classified(name), there, moment).as_json() == fresh.as_json()
 
 
 def test_what_callers_may_choose_freely_does_not_fill_the_memory(fleet: Fleet) -> None:

@@ -209,6 +209,14 @@ def test_ties_go_to_quality_then_to_less_memory_then_to_the_name_and_the_host() 
     ]
 
 
+def test_of_equal_hosts_of_the_choice_the_one_counts_that_holds_up_others_least() -> None:
+    """In whatever order they come."""
+    better = candidate("a", 1.0, quality=0.0)
+    equal = [candidate("own", 0.5, host=f"spark-{n}", quality=0.0, held_up_cost=float(n)) for n in (0, 1)]
+    orders = [[*equal, better], [*reversed(equal), better]]
+    assert len({tuple(c.model for c in ranked(order, "own", PolicySettings())) for order in orders}) == 1
+
+
 @given(
     st.lists(
         st.builds(

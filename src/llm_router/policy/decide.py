@@ -29,7 +29,7 @@ from llm_router.policy import estimates, gates, reasons, waits
 from llm_router.policy.gates import Case, Standing
 from llm_router.policy.needs import Demand
 from llm_router.policy.settings import PolicySettings
-from llm_router.policy.waits import STILL, Moment, Scene
+from llm_router.policy.waits import STILL, Moment, Place, Scene
 from llm_router.request import RouteRequest
 from llm_router.tokens import TokenizerFamily
 
@@ -138,7 +138,7 @@ def ranked(
     elif settings.prefer == "owner":
         own = max(
             (c for c in candidates if c.model == selected and not c.is_late(deadline_s)),
-            key=lambda c: c.score,
+            key=lambda c: (c.score, -c.held_up_cost, c.quality),
             default=None,
         )
 
@@ -256,11 +256,12 @@ class _Field:
         return True
 
     def ranking(self, demand: Demand, world: World, moment: Moment) -> _Ranked:
-        """Where nothing goes on, it depends on the request by its length and its deadline alone, so that
-        requests of about the same length share it."""
-        if not self.room_tokens or moment.loads or moment.overdue or moment.before is not None:
+        """Where nothing goes on, it depends on the request by its length, its deadline and who answered the
+        turn before, so that requests which are about as long share it."""
+        if not self.room_tokens or moment.loads or moment.overdue:
             return self._ranked(demand, world, moment)
-        by = self, demand.paced_tokens("large"), demand.paced_tokens("small"), moment.deadline_s
+        tokens = demand.paced_tokens("large"), demand.paced_tokens("small")
+        by: _RankedBy = self, *tokens, moment.deadline_s, moment.before, moment.locked
         known = world._rankings.get(by)
         if known is None:
             known = self._ranked(demand, world, moment)
@@ -293,7 +294,7 @@ class _Field:
 _Kind = tuple[str, tuple[str, ...], int, int | None]
 """Everything but the length that tells requests apart at the gates."""
 
-_RankedBy = tuple[_Field, int, int, float | None]
+_RankedBy = tuple[_Field, int, int, float | None, Place | None, bool]
 """By the field itself: one that was put together anew, for longer texts, may hold others."""
 
 _NO_ROOM = 1.0
