@@ -229,8 +229,8 @@ class Answering:
             return False
         visit = self._crowd.enter(candidate.host, candidate.served_as, self._clock_s())
         try:
-            call, left_s = self._call(run, candidate), self._left_s(run)
-            pieces = await provider.whole(call, left_s, anew_s=self._one_reply_s(run, candidate, left_s))
+            limit_s, anew = self._one_reply_s(run, candidate)
+            pieces = await provider.whole(self._call(run, candidate), limit_s, anew=anew)
             for piece in pieces or ():
                 if isinstance(piece, Final):
                     attempt.final = piece
@@ -247,18 +247,19 @@ class Answering:
             self._check_not_empty(run, attempt)
         return pieces is not None
 
-    def _one_reply_s(self, run: _Run, candidate: Candidate, left_s: float) -> float:
-        """How long an answer may take that comes as one reply although it might be a stream; 0 where it is to
-        be one.
+    def _one_reply_s(self, run: _Run, candidate: Candidate) -> tuple[float, bool]:
+        """How long an answer may take that comes as one reply, and whether one is to be asked for that might
+        be a stream.
 
         Until its end nothing shows whether the server is still at work. So who is expected to take a good
-        part of the time in which an answer has to begin is asked for a stream, and as long as another model
-        is left to ask, all of the reply has that time.
+        part of the time in which an answer has to begin is asked for a stream where that can be; and as long
+        as another model is left to ask, all of the reply has that time, or some times what is expected.
         """
-        begins_s = self._deciding.settings.timeouts.first_byte_s
-        if begins_s < WAITS_TIMES * candidate.estimate.answering_s:
-            return 0.0
-        return left_s if run.locked or not run.waiting else min(left_s, begins_s)
+        left_s, begins_s = self._left_s(run), self._deciding.settings.timeouts.first_byte_s
+        long_s = WAITS_TIMES * candidate.estimate.answering_s
+        if not run.locked and run.waiting:
+            left_s = min(left_s, max(begins_s, long_s))
+        return left_s, long_s <= begins_s
 
     def _wants_vectors(self, run: _Run) -> bool:
         return is_embedding_task(run.request, self._deciding.fleet.category(run.decision.category))

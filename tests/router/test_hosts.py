@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from msgspec import structs
+from msgspec import json, structs
 
+from llm_router.bodies import request_from_json
 from llm_router.config import HostSettings, RoutingSettings, Settings
 from llm_router.errors import (
     AllAttemptsFailed,
@@ -20,7 +21,7 @@ from llm_router.errors import (
 )
 from llm_router.policy.settings import PolicySettings
 from llm_router.providers.base import Timeouts
-from llm_router.request import ApiKind, RouteRequest
+from llm_router.request import ApiKind, RouteRequest, SentBody
 from llm_router.router import Router
 from llm_router.testing.fake_faults import Fault
 from llm_router.testing.fake_models import fleet_models
@@ -97,7 +98,17 @@ async def test_a_loader_that_hangs_is_not_asked_to_load_the_rest_of_the_chain(on
         one.clear_faults()
 
 
-async def test_a_server_that_says_nothing_is_given_up_for_a_whole_answer_too(one: FakeOllama) -> None:
+def body_of_a_caller(text: str) -> RouteRequest:
+    """One that goes to a server of its wire as it is, and wants a short answer in one piece."""
+    data = json.encode({"messages": [{"role": "user", "content": text}], "max_tokens": 1})
+    sent = SentBody("/v1/chat/completions", data, stream=False, known=frozenset({"max_tokens"}))
+    return request_from_json(data, sent=sent, kind=ApiKind.CHAT)
+
+
+@pytest.mark.parametrize("as_sent", [False, True])
+async def test_a_server_that_says_nothing_is_given_up_for_a_whole_answer_too(
+    one: FakeOllama, *, as_sent: bool
+) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         models = b'{"data":[{"id":"served"}]}'
         while (head := await reader.read(65536)).startswith(b"GET "):
@@ -115,7 +126,7 @@ async def test_a_server_that_says_nothing_is_given_up_for_a_whole_answer_too(one
         settings = settings_for(hung, HostSettings(url=one.url, name="one"), first_byte_s=0.3, total_s=5.0)
         async with Router(settings=settings) as router:
             await router.run(RouteRequest.from_text(CHAT, model="gemma2:9b"))
-            answer = await router.run(CHAT)
+            answer = await router.run(body_of_a_caller(CHAT) if as_sent else CHAT)
     assert told
     assert [attempt.host for attempt in answer.attempts] == ["hung", "one"]
     assert isinstance(answer.attempts[0].error, HostTimeout)

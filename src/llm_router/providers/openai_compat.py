@@ -129,18 +129,16 @@ class OpenAICompatProvider:
                 raise
             await drain(lines)
 
-    async def whole(self, call: ChatCall, limit_s: float, *, anew_s: float) -> tuple[Chunk, ...] | None:
-        """All pieces of ``chat`` at once; None where the caller's own body asks for a stream.
+    async def whole(self, call: ChatCall, limit_s: float, *, anew: bool) -> tuple[Chunk, ...] | None:
+        """All pieces of ``chat`` at once; None where the caller's own body asks for a stream, and without
+        ``anew`` where the body is not the caller's own.
 
-        Where the body is written anew it may take ``anew_s``; None where that is 0.
         Raises a ProviderError, HostTimeout where it takes longer than ``limit_s``.
         """
         path = self._path(call)
         sent = as_sent.sent_body(call, path)
-        if sent.stream if sent is not None else not anew_s:
+        if sent.stream if sent is not None else not anew:
             return None
-        if sent is None:
-            limit_s = min(limit_s, anew_s)
         refuse_cloud(call.model, self.name, allowed=self.allow_cloud)
         return await self._whole(path, call, sent, limit_s)
 
